@@ -1,0 +1,1 @@
+"""Floor 2: the credential chain: checkers, their factories for ``--auth``, the realm."""

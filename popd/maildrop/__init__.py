@@ -1,0 +1,1 @@
+"""Floor 1: what a user's maildrop holds.  Synchronous Python, nothing of Twisted."""

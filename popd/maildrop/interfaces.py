@@ -1,0 +1,110 @@
+"""The contract between a maildrop and whoever serves it, and the errors that it may raise.
+
+Everything here is ordinary, synchronous Python: a call may take as long as the disk takes.  Whoever
+has other things to do calls it from another thread; calls on one maildrop never overlap.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from zope.interface import Interface
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from popd.maildrop.user import UserName
+    from popd.protocol.snapshot import Snapshot
+
+__all__ = [
+    "IMaildrop",
+    "IMaildropStore",
+    "MaildropError",
+    "MaildropInUseError",
+    "MaildropPermanentError",
+    "MaildropTemporaryError",
+    "Message",
+    "MessageGoneError",
+]
+
+
+class MaildropError(Exception):
+    """Something about a maildrop is not as it should be.
+
+    The text is for the log: it names the path and what is wrong, and never goes to a client.
+    """
+
+
+class MaildropInUseError(MaildropError):
+    """Another session holds the maildrop: ``[IN-USE]`` (RFC 2449 section 8.1.1)."""
+
+
+class MaildropTemporaryError(MaildropError):
+    """The maildrop cannot be had now, but may be later: ``[SYS/TEMP]`` (RFC 3206 section 4)."""
+
+
+class MaildropPermanentError(MaildropError):
+    """The maildrop cannot be had until a person mends it: ``[SYS/PERM]`` (RFC 3206 section 4)."""
+
+
+class MessageGoneError(MaildropError):
+    """One message is no longer there; the others are."""
+
+
+class Message(Protocol):
+    """A message opened for reading, as it is stored."""
+
+    octets: int
+    """How many octets are stored; `read` yields exactly as many before it yields ``b""``."""
+
+    def read(self, limit: int) -> bytes:
+        """Return the next octets, at most *limit* of them, ``b""`` after the last.
+
+        :raises MaildropTemporaryError: the disk failed, or the message ended before its time.
+            What was read so far is not the whole message and must never be passed off as such.
+        """
+
+    def close(self) -> None:
+        """Give back what the open message holds.  A second call does nothing."""
+
+
+class IMaildrop(Interface):
+    """The mail of one user: the avatar that a POP3 session works with."""
+
+    def open() -> Snapshot:
+        """Lock the maildrop exclusively and return what it holds (RFC 1939 section 4).
+
+        :raises MaildropInUseError: another session holds it.
+        :raises MaildropTemporaryError: it cannot be read now.  A maildrop that looks wrong is an
+            error, never an empty snapshot.
+        :raises MaildropPermanentError: it cannot be read until a person mends it.
+
+        Nothing stays locked after an error.
+        """
+
+    def message(index: int) -> Message:
+        """Open the message at 0-based *index* of the snapshot, wherever its file is by now.
+
+        :raises MessageGoneError: someone removed it since.
+        :raises MaildropTemporaryError: it cannot be read now.
+        """
+
+    def commit(deleted: Iterable[int]) -> int:
+        """Remove the messages at these 0-based indices and no others (RFC 1939 section 6).
+
+        Every one is tried, whatever happens to the rest; one that is gone already counts as
+        removed.  Returns how many could not be removed.
+        """
+
+    def release() -> None:
+        """Unlock the maildrop and let go of it.  A second call does nothing."""
+
+
+class IMaildropStore(Interface):
+    """All maildrops of a site."""
+
+    def maildrop(user: UserName) -> IMaildrop:
+        """Return *user*'s maildrop, not yet opened.  Touches no disk.
+
+        :raises MaildropPermanentError: this store has no place for such a name.
+        """
