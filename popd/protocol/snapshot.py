@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 __all__ = ["EMPTY", "Snapshot"]
 
@@ -38,15 +38,31 @@ class Snapshot:
         """The size of all messages together, in octets."""
         return sum(self.sizes)
 
-    @cached_property
-    def scan_listing(self) -> bytes:
-        """Every line of a LIST reply's body: number, space, size, CRLF (RFC 1939 section 5)."""
-        return b"".join([b"%d %d\r\n" % pair for pair in enumerate(self.sizes, 1)])
+    def scan_listing(self, without: Collection[int] = ()) -> bytes:
+        """Return the body of a LIST reply (RFC 1939 section 5), but for the indices *without*.
+
+        Each line is a message number, a space, the size in octets, CRLF.
+        """
+        return _rows(b"%d %d\r\n", self.sizes, without) if without else self._scan_listing
+
+    def unique_id_listing(self, without: Collection[int] = ()) -> bytes:
+        """Return the body of a UIDL reply (RFC 1939 section 7), but for the indices *without*.
+
+        Each line is a message number, a space, the unique-id, CRLF.
+        """
+        return _rows(b"%d %s\r\n", self.uids, without) if without else self._unique_id_listing
 
     @cached_property
-    def unique_id_listing(self) -> bytes:
-        """Every line of a UIDL reply's body: number, space, unique-id, CRLF (RFC 1939 §7)."""
-        return b"".join([b"%d %s\r\n" % pair for pair in enumerate(self.uids, 1)])
+    def _scan_listing(self) -> bytes:
+        return _rows(b"%d %d\r\n", self.sizes)
+
+    @cached_property
+    def _unique_id_listing(self) -> bytes:
+        return _rows(b"%d %s\r\n", self.uids)
+
+
+def _rows(row: bytes, column: Sequence[object], without: Collection[int] = ()) -> bytes:
+    return b"".join([row % (i + 1, cell) for i, cell in enumerate(column) if i not in without])
 
 
 EMPTY = Snapshot((), ())

@@ -1,0 +1,128 @@
+"""What a session asks of the world, and what the world may answer."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from popd.protocol.credentials import PasswordCredentials
+
+__all__ = [
+    "NEED_DATA",
+    "PAUSED",
+    "Authenticate",
+    "Close",
+    "CloseReason",
+    "Commit",
+    "Event",
+    "Problem",
+    "Reply",
+    "Send",
+    "StartTLS",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Send these octets: one whole reply, its line ends included."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """Find out whether the credentials are good, and open the maildrop if they are.
+
+    Answer with ``Session.authenticated`` or ``Session.denied``.
+    """
+
+    credentials: PasswordCredentials
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send *status*, then the message as a ``MessageEncoder(body_lines)`` encodes it.
+
+    Answer with ``Session.sent``, or, before the first octet went out, with ``Session.unsent``.
+    After the first octet there is no way back: what fails then must break the connection.
+
+    :param index: 0-based index of the message in the snapshot.
+    :param body_lines: how many lines of the body, or None for the whole message.
+    :param status: the ``+OK`` line that goes before the message.
+    """
+
+    index: int
+    body_lines: int | None
+    status: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StartTLS:
+    """Send *reply*, then begin TLS.  Answer with ``Session.tls_started``."""
+
+    reply: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Remove the messages at these 0-based indices, and let go of the maildrop.
+
+    Answer with ``Session.committed``.
+    """
+
+    deleted: frozenset[int]
+
+
+class CloseReason(enum.Enum):
+    """Why a session ends."""
+
+    QUIT = "quit"
+    TOO_MANY_ERRORS = "too many bad commands"
+    INJECTION = "plaintext behind STLS"
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Send *reply*, then close the connection."""
+
+    reply: bytes
+    reason: CloseReason
+
+
+class Signal(enum.Enum):
+    """The types of `NEED_DATA` and `PAUSED`."""
+
+    NEED_DATA = enum.auto()
+    PAUSED = enum.auto()
+
+
+NEED_DATA: Final = Signal.NEED_DATA
+"""There is no complete command: feed more octets."""
+
+PAUSED: Final = Signal.PAUSED
+"""The session waits for the answer to an earlier event, or is over."""
+
+Event: TypeAlias = (
+    Reply
+    | Authenticate
+    | Send
+    | StartTLS
+    | Commit
+    | Close
+    | Literal[Signal.NEED_DATA, Signal.PAUSED]
+)
+
+
+class Problem(enum.Enum):
+    """Why the world could not do what it was asked; the value is the reply to the client.
+
+    The texts are the same for everybody: no reply tells whether a user exists.
+    """
+
+    CREDENTIALS = b"-ERR [AUTH] wrong user name or password\r\n"  # RFC 3206 section 5
+    IN_USE = b"-ERR [IN-USE] another session holds the maildrop\r\n"  # RFC 2449 section 8.1.1
+    TEMPORARY = b"-ERR [SYS/TEMP] not possible now, try again later\r\n"  # RFC 3206 section 4
+    PERMANENT = b"-ERR [SYS/PERM] not possible, tell the administrator\r\n"
+    GONE = b"-ERR that message is no longer there\r\n"

@@ -1,0 +1,75 @@
+"""Command lines out of a stream of octets, in bounded memory."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final, Literal
+
+__all__ = ["LINE_LIMIT", "TOO_LONG", "LineBuffer", "TooLong"]
+
+LINE_LIMIT: Final = 16_384
+"""The longest line that is taken, in octets, its end included.  RFC 2449 section 4 asks for 255;
+a SASL response may carry a token of several KiB (RFC 5034 section 4 sets no limit)."""
+
+
+class TooLong(enum.Enum):
+    """The type of `TOO_LONG`."""
+
+    TOO_LONG = enum.auto()
+
+
+TOO_LONG: Final = TooLong.TOO_LONG
+"""Stands for a line of more than `LINE_LIMIT` octets, all of which are dropped."""
+
+
+class LineBuffer:
+    """Octets that came in and are not yet taken out as lines.
+
+    Lines end in CRLF; a bare LF is tolerated.  Nothing is searched twice, and of a line that never
+    ends no more than `LINE_LIMIT` octets are kept.
+    """
+
+    __slots__ = ("_buffer", "_dropping", "_searched")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._searched = 0
+        self._dropping = False
+
+    def __len__(self) -> int:
+        """Return how many octets are held."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> None:
+        """Add octets.  The caller bounds how much it feeds ahead of what it takes out."""
+        self._buffer += data
+
+    def next(self) -> bytes | Literal[TooLong.TOO_LONG] | None:
+        """Take out the next line, without its end.
+
+        Returns None if no line is complete yet, and `TOO_LONG`, once, for a line that is too long.
+        """
+        while True:
+            end = self._buffer.find(b"\n", self._searched)
+            if end < 0:
+                return self._unfinished()
+            line = bytes(self._buffer[:end])
+            del self._buffer[: end + 1]
+            self._searched = 0
+            if self._dropping:  # the rest of a line that was answered already
+                self._dropping = False
+                continue
+            if end >= LINE_LIMIT:
+                return TOO_LONG
+            return line.removesuffix(b"\r")
+
+    def _unfinished(self) -> Literal[TooLong.TOO_LONG] | None:
+        if not self._dropping and len(self._buffer) < LINE_LIMIT:
+            self._searched = len(self._buffer)
+            return None
+        self._buffer.clear()
+        self._searched = 0
+        if self._dropping:
+            return None
+        self._dropping = True
+        return TOO_LONG

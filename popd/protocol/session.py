@@ -1,0 +1,157 @@
+"""One POP3 session: octets in, events out (RFC 1939).
+
+After log-in POP3 is arithmetic on a frozen snapshot and a set of deletion marks.  Five things need
+the world: to authenticate, to send a message, to start TLS, to commit the deletions, to close.  A
+session asks for each with an event, and until that event is answered it is `PAUSED` and parses
+nothing: so replies keep the order of their commands, nothing overtakes a log-in, and what stands
+behind STLS in plaintext is never executed.
+
+A session knows no socket, clock or file, and is used by one thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from popd.protocol.authorization import Authorization
+from popd.protocol.commands import BadCommandError, NoSuchMessageError
+from popd.protocol.events import (
+    NEED_DATA,
+    PAUSED,
+    Authenticate,
+    Close,
+    CloseReason,
+    Commit,
+    Event,
+    Problem,
+    Reply,
+    Send,
+    StartTLS,
+)
+from popd.protocol.lines import TOO_LONG, LineBuffer
+from popd.protocol.transaction import Transaction
+
+if TYPE_CHECKING:
+    from popd.protocol.channel import Channel
+    from popd.protocol.snapshot import Snapshot
+
+__all__ = ["GREETING", "Session"]
+
+GREETING: Final = b"+OK POP3 server ready\r\n"
+"""What a server says first.  It holds no ``<``, which would announce APOP (RFC 1939 section 7)."""
+
+_NO_SUCH_MESSAGE: Final = Reply(b"-ERR no such message\r\n")
+
+
+class Session:
+    """A session with one client, from greeting to close.
+
+    Send `GREETING`, then `feed` what the client sends and act on each `next_event` until that is
+    `NEED_DATA` or `PAUSED`.
+
+    :param channel: the connection beneath it.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._phase: Authorization | Transaction = Authorization(channel)
+        self._lines = LineBuffer()
+        self._waiting: Event | None = None
+        self._answer: Event | None = None
+        self._errors = 0
+
+    @property
+    def logged_in(self) -> bool:
+        """Whether AUTHORIZATION is over."""
+        return isinstance(self._phase, Transaction)
+
+    @property
+    def buffered(self) -> int:
+        """How many octets were fed and are not parsed yet."""
+        return len(self._lines)
+
+    def feed(self, data: bytes) -> None:
+        """Take octets from the client.  Whoever feeds a `PAUSED` session bounds how many."""
+        self._lines.feed(data)
+
+    def next_event(self) -> Event:
+        """Parse as far as the next event, and return it."""
+        if self._answer is not None:
+            event, self._answer = self._answer, None
+        elif self._waiting is not None:
+            return PAUSED
+        else:
+            line = self._lines.next()
+            if line is None:
+                return NEED_DATA
+            event = self._line_too_long() if line is TOO_LONG else self._execute(line)
+        if not isinstance(event, Reply):
+            self._waiting = event
+        return event
+
+    def authenticated(self, snapshot: Snapshot) -> None:
+        """Answer `Authenticate`: the client is let in, and this is the open maildrop."""
+        self._answered(Authenticate)
+        self._phase = Transaction(self._channel, snapshot)
+        self._errors = 0
+        self._answer = Reply(b"+OK maildrop locked and ready\r\n")
+
+    def denied(self, problem: Problem) -> None:
+        """Answer `Authenticate`: the client is not let in."""
+        self._answered(Authenticate)
+        self._answer = self._bad(problem.value)
+
+    def sent(self) -> None:
+        """Answer `Send`: all of it is on its way."""
+        self._answered(Send)
+
+    def unsent(self, problem: Problem) -> None:
+        """Answer `Send`: nothing of it could be sent."""
+        self._answered(Send)
+        self._answer = Reply(problem.value)
+
+    def tls_started(self) -> None:
+        """Answer `StartTLS`.  What the client said before is forgotten (RFC 2595 section 4)."""
+        self._answered(StartTLS)
+        self._channel = replace(self._channel, tls=True)
+        self._phase = Authorization(self._channel)
+        self._lines = LineBuffer()
+
+    def committed(self, failures: int) -> None:
+        """Answer `Commit`: the messages are removed, but for *failures* that could not be."""
+        self._answered(Commit)
+        reply = b"+OK bye\r\n"
+        if failures:  # RFC 1939 section 6
+            reply = b"-ERR [SYS/TEMP] some deleted messages not removed\r\n"
+        self._answer = Close(reply, CloseReason.QUIT)
+
+    def _answered(self, question: type) -> None:
+        if type(self._waiting) is not question:
+            raise RuntimeError(f"no {question.__name__} waits for an answer")
+        self._waiting = None
+
+    def _execute(self, line: bytes) -> Event:
+        try:
+            event = self._phase.execute(line)
+        except NoSuchMessageError:
+            return _NO_SUCH_MESSAGE
+        except BadCommandError as error:
+            return self._bad(b"-ERR %s\r\n" % str(error).encode("ascii"))
+        if isinstance(event, StartTLS) and self._lines:
+            # Octets behind STLS were sent in plaintext, by whomever: never execute them, and do not
+            # talk to somebody who sends them (CVE-2011-0411 and its many heirs).
+            return Close(b"-ERR nothing may follow STLS\r\n", CloseReason.INJECTION)
+        return event
+
+    def _line_too_long(self) -> Event:
+        if isinstance(self._phase, Authorization):
+            self._phase.give_up_exchange()
+        return self._bad(b"-ERR line too long\r\n")
+
+    def _bad(self, reply: bytes) -> Event:
+        """Answer a mistake of the client's; too many of them end the session."""
+        self._errors += 1
+        if self._errors >= self._phase.max_errors:
+            return Close(reply, CloseReason.TOO_MANY_ERRORS)
+        return Reply(reply)

@@ -1,0 +1,124 @@
+"""The TRANSACTION state: arithmetic on a snapshot and deletion marks (RFC 1939 section 5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from popd.protocol.commands import (
+    BadCommandError,
+    Command,
+    NoSuchMessageError,
+    execute,
+    line_count,
+    message_number,
+    no_arguments,
+    one_or_none,
+    table,
+    words,
+)
+from popd.protocol.events import Commit, Event, Reply, Send
+from popd.protocol.message import TERMINATOR
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from popd.protocol.channel import Channel
+    from popd.protocol.snapshot import Snapshot
+
+__all__ = ["Transaction"]
+
+_OK: Final = Reply(b"+OK\r\n")
+
+
+class Transaction:
+    """A session after log-in.
+
+    :param channel: the connection beneath it.
+    :param snapshot: what the maildrop held at log-in.
+    """
+
+    max_errors: ClassVar = 50
+    """How many bad commands end the session."""
+
+    def __init__(self, channel: Channel, snapshot: Snapshot) -> None:
+        self._channel = channel
+        self._snapshot = snapshot
+        self._deleted: set[int] = set()
+        self._deleted_octets = 0
+
+    def execute(self, line: bytes) -> Event:
+        """Carry out a command line."""
+        return execute(self, self.commands, line)
+
+    def _index(self, word: bytes | None) -> int:
+        index = message_number(word, len(self._snapshot))
+        if index in self._deleted:
+            raise NoSuchMessageError
+        return index
+
+    def _capa(self, arguments: bytes) -> Event:
+        no_arguments(arguments)
+        return Reply(self._channel.capabilities())
+
+    def _stat(self, arguments: bytes) -> Event:
+        no_arguments(arguments)
+        count = len(self._snapshot) - len(self._deleted)
+        octets = self._snapshot.octets - self._deleted_octets
+        return Reply(b"+OK %d %d\r\n" % (count, octets))
+
+    def _list(self, arguments: bytes) -> Event:
+        word = one_or_none(arguments)
+        if word is None:
+            return Reply(b"+OK\r\n" + self._snapshot.scan_listing(self._deleted) + TERMINATOR)
+        index = self._index(word)
+        return Reply(b"+OK %d %d\r\n" % (index + 1, self._snapshot.sizes[index]))
+
+    def _uidl(self, arguments: bytes) -> Event:
+        word = one_or_none(arguments)
+        if word is None:
+            return Reply(b"+OK\r\n" + self._snapshot.unique_id_listing(self._deleted) + TERMINATOR)
+        index = self._index(word)
+        return Reply(b"+OK %d %s\r\n" % (index + 1, self._snapshot.uids[index]))
+
+    def _retr(self, arguments: bytes) -> Event:
+        index = self._index(one_or_none(arguments))
+        return Send(index, None, b"+OK %d octets\r\n" % self._snapshot.sizes[index])
+
+    def _top(self, arguments: bytes) -> Event:
+        match words(arguments):
+            case [message, lines]:
+                return Send(self._index(message), line_count(lines), b"+OK\r\n")
+        raise BadCommandError("a message number and a number of lines are needed")
+
+    def _dele(self, arguments: bytes) -> Event:
+        index = self._index(one_or_none(arguments))
+        self._deleted.add(index)
+        self._deleted_octets += self._snapshot.sizes[index]
+        return _OK
+
+    def _noop(self, arguments: bytes) -> Event:
+        no_arguments(arguments)
+        return _OK
+
+    def _rset(self, arguments: bytes) -> Event:
+        no_arguments(arguments)
+        self._deleted.clear()
+        self._deleted_octets = 0
+        return _OK
+
+    def _quit(self, arguments: bytes) -> Event:
+        no_arguments(arguments)
+        return Commit(frozenset(self._deleted))
+
+    commands: ClassVar[Mapping[bytes, Command[Transaction]]] = table(
+        Command("CAPA", "", _capa, "RFC 2449 §5", "list what the server can do"),
+        Command("STAT", "", _stat, "RFC 1939 §5", "count the messages and their octets"),
+        Command("LIST", "[message]", _list, "RFC 1939 §5", "sizes in octets"),
+        Command("UIDL", "[message]", _uidl, "RFC 1939 §7", "unique-ids"),
+        Command("RETR", "message", _retr, "RFC 1939 §5", "send a message"),
+        Command("TOP", "message n", _top, "RFC 1939 §7", "send a header and n lines"),
+        Command("DELE", "message", _dele, "RFC 1939 §5", "mark a message as deleted"),
+        Command("RSET", "", _rset, "RFC 1939 §5", "take all marks away"),
+        Command("NOOP", "", _noop, "RFC 1939 §5", "do nothing"),
+        Command("QUIT", "", _quit, "RFC 1939 §6", "remove marked messages, end the session"),
+    )
