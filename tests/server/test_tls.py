@@ -1,0 +1,202 @@
+"""Tests of `popd.server.tls`: handshakes without a network, and files that are no good."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from popd.server.tls import ServerTLS, load_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+ROOT = trustme.CA()
+ISSUED = ROOT.create_child_ca().issue_cert("mail.example.org")
+
+
+class TLSCase(SynchronousTestCase):
+    """A test case with a certificate and its key in files."""
+
+    def setUp(self) -> None:
+        """Write them."""
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        chain = b"".join(blob.bytes() for blob in ISSUED.cert_chain_pems)
+        self.certificate = self.file("chain.pem", chain)
+        self.key = self.file("key.pem", ISSUED.private_key_pem.bytes())
+
+    def file(self, name: str, content: bytes) -> str:
+        """Write a file and return its path."""
+        path = self.directory / name
+        path.write_bytes(content)
+        return str(path)
+
+
+class LoadTests(TLSCase):
+    """What can be wrong with the files is told in one line that names them."""
+
+    def refused(self, certificate: str, key: str | None, *words: str) -> None:
+        """Check that these files are refused with a line that holds *words*."""
+        error = self.assertRaises(ValueError, load_context, certificate, key)
+        for word in words:
+            self.assertIn(word, str(error))
+        self.assertNotIn("\n", str(error))
+
+    def test_good(self) -> None:
+        """A certificate with its chain and its key are taken; so is one file with all of it."""
+        verifyObject(IOpenSSLServerConnectionCreator, load_context(self.certificate, self.key))
+        both = ISSUED.private_key_and_cert_chain_pem.bytes()
+        self.assertIsInstance(load_context(self.file("both.pem", both)), ServerTLS)
+
+    def test_missing(self) -> None:
+        """A missing file, or a directory in its place, is named."""
+        nothing = str(self.directory / "nothing.pem")
+        self.refused(nothing, self.key, nothing, "No such file")
+        self.refused(self.certificate, nothing, nothing, "No such file")
+        self.refused(str(self.directory), self.key, "Is a directory")
+
+    def test_nonsense(self) -> None:
+        """A file that is not what it should be is named."""
+        nonsense = self.file("nonsense.pem", b"-----BEGIN CERTIFICATE-----\nx\n")
+        self.refused(nonsense, self.key, nonsense, "no certificate")
+        self.refused(self.certificate, nonsense, nonsense, "no private key")
+        self.refused(self.key, self.key, self.key, "no certificate")
+        self.refused(self.certificate, None, self.certificate, "no private key")
+
+    def test_mismatch(self) -> None:
+        """A key that belongs to another certificate is refused, and both files are named."""
+        other = trustme.CA().issue_cert("mail.example.org").private_key_pem.bytes()
+        path = self.file("other.pem", other)
+        self.refused(self.certificate, path, path, self.certificate, "does not belong")
+
+    def test_encrypted(self) -> None:
+        """An encrypted key is refused, rather than asking on a terminal that is not there."""
+        key = load_pem_private_key(ISSUED.private_key_pem.bytes(), None)
+        encryption = BestAvailableEncryption(b"secret")
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+        self.refused(self.certificate, self.file("locked.pem", pem), "is encrypted")
+
+
+class HandshakeTests(TLSCase):
+    """What is agreed on."""
+
+    def shake(
+        self, set_up: Callable[[SSL.Context], object], *, name: bytes = b"mail.example.org"
+    ) -> tuple[SSL.Connection, SSL.Connection]:
+        """Let a client, set up so, shake hands with the server; return both ends.
+
+        :raises SSL.Error: what the client makes of it.
+        """
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        ROOT.configure_trust(context)
+        context.set_verify(SSL.VERIFY_PEER)
+        set_up(context)
+        client = SSL.Connection(context, None)
+        client.set_tlsext_host_name(name)
+        client.set_connect_state()
+        tls = load_context(self.certificate, self.key)
+        server = tls.serverConnectionForTLS(None)  # type: ignore[arg-type]
+        server.set_accept_state()
+        for _ in range(4):
+            for end, other in ((client, server), (server, client)):
+                error = None
+                try:
+                    end.do_handshake()
+                except SSL.WantReadError:
+                    pass
+                except SSL.Error as problem:
+                    error = problem
+                self.carry(end, other)
+                if error is not None and end is client:
+                    raise error
+        return client, server
+
+    def carry(self, source: SSL.Connection, target: SSL.Connection) -> None:
+        """Carry what one end has to say to the other."""
+        try:
+            while True:
+                target.bio_write(source.bio_read(65_536))
+        except SSL.WantReadError:
+            pass
+
+    def nothing(self, context: SSL.Context) -> None:
+        """Set up nothing special."""
+
+    def test_default(self) -> None:
+        """Two that can do anything agree on TLS 1.3; the chain is complete."""
+        client, _ = self.shake(self.nothing)
+        self.assertEqual(client.get_protocol_version_name(), "TLSv1.3")
+        chain = client.get_peer_cert_chain()
+        self.assertEqual(len(chain or []), 2)
+
+    def test_tls_1_2(self) -> None:
+        """A client without TLS 1.3 gets forward secrecy and authenticated encryption."""
+        client, _ = self.shake(lambda context: context.set_max_proto_version(SSL.TLS1_2_VERSION))
+        self.assertEqual(client.get_protocol_version_name(), "TLSv1.2")
+        self.assertRegex(client.get_cipher_name() or "", "^ECDHE-.*(GCM|POLY1305)")
+
+    def test_old_versions(self) -> None:
+        """A client without TLS 1.2 is refused."""
+
+        def old(context: SSL.Context) -> None:
+            context.set_cipher_list(b"ALL:@SECLEVEL=0")
+            context.set_min_proto_version(SSL.TLS1_VERSION)
+            context.set_max_proto_version(SSL.TLS1_1_VERSION)
+
+        error = self.assertRaises(SSL.Error, self.shake, old)
+        self.assertIn("protocol version", str(error))
+
+    def test_old_ciphers(self) -> None:
+        """A client with nothing but CBC or RSA key exchange is refused."""
+
+        def old(context: SSL.Context) -> None:
+            context.set_max_proto_version(SSL.TLS1_2_VERSION)
+            context.set_cipher_list(b"ECDHE+AES:RSA+AES:!AESGCM:!AESCCM")
+
+        error = self.assertRaises(SSL.Error, self.shake, old)
+        self.assertIn("handshake failure", str(error))
+
+    def test_alpn(self) -> None:
+        """``pop3`` is chosen from what a client offers by ALPN."""
+        client, _ = self.shake(lambda context: context.set_alpn_protos([b"h2", b"pop3"]))
+        self.assertEqual(client.get_alpn_proto_negotiated(), b"pop3")
+
+    def test_no_alpn(self) -> None:
+        """A client that offers nothing is welcome."""
+        client, _ = self.shake(self.nothing)
+        self.assertEqual(client.get_alpn_proto_negotiated(), b"")
+
+    def test_other_alpn(self) -> None:
+        """A client that offers only others is refused, and told why (RFC 7301 section 3.2)."""
+        error = self.assertRaises(
+            SSL.Error, self.shake, lambda context: context.set_alpn_protos([b"http/1.1"])
+        )
+        self.assertIn("no application protocol", str(error))
+
+    def test_renegotiation(self) -> None:
+        """A client that wants to negotiate again is refused."""
+        client, server = self.shake(
+            lambda context: context.set_max_proto_version(SSL.TLS1_2_VERSION)
+        )
+        client.renegotiate()
+        for _ in range(3):
+            for end, other in ((client, server), (server, client)):
+                try:
+                    end.do_handshake()
+                except SSL.Error as error:
+                    problem = error
+                self.carry(end, other)
+        self.assertIn("no renegotiation", str(problem))
