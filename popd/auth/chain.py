@@ -1,0 +1,127 @@
+"""Several checkers in a row, each asked until one knows the user and the password."""
+
+from __future__ import annotations
+
+from hmac import compare_digest
+from typing import TYPE_CHECKING, Final
+
+from twisted.cred.checkers import ICredentialsChecker, InMemoryUsernamePasswordDatabaseDontUse
+from twisted.cred.credentials import IUsernamePassword, UsernamePassword
+from twisted.cred.error import LoginDenied, UnauthorizedLogin
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from popd.maildrop.user import UserName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["AuthTemporaryError", "CheckerChain"]
+
+_log = Logger()
+
+_NOBODY: Final = b".nobody"
+"""Looked up in place of a name that cannot exist.  Cannot exist either, but harms no backend."""
+
+
+class AuthTemporaryError(Exception):
+    """Whether the credentials are right cannot be told now: ``[SYS/TEMP]`` (RFC 3206 section 4)."""
+
+
+@implementer(ICredentialsChecker)
+class CheckerChain:
+    """Asks checkers in order; the first that accepts decides who the user is.
+
+    The user name is brought into its canonical spelling first, and the checkers see no other.
+    A name that no user can have, an empty password and one with NUL never get in, whatever the
+    checkers say, but cost what a wrong password costs.
+
+    Names and passwords must be given to the checkers as octets, as Twisted's own want them.
+
+    :param checkers: what to ask.  Any failure of theirs but UnauthorizedLogin and LoginDenied
+        means that they cannot answer now, and is logged when it begins and when it has ended.
+    :param default_domain: completes a bare user name.
+    :raises ValueError: a checker does not take user names and passwords.
+    """
+
+    credentialInterfaces = (IUsernamePassword,)
+
+    def __init__(self, checkers: Iterable[ICredentialsChecker], default_domain: str = "") -> None:
+        self._links = [_Link(checker) for checker in checkers]
+        self._default_domain = default_domain
+
+    def requestAvatarId(self, credentials: IUsernamePassword) -> Deferred[bytes | tuple[()]]:
+        """Return the avatar id from the first checker that accepts.
+
+        Fails with UnauthorizedLogin, or with `AuthTemporaryError` if a checker that might have
+        accepted cannot answer now.
+        """
+        return Deferred.fromCoroutine(self._ask(credentials.username, credentials.password))
+
+    async def _ask(self, username: bytes, password: bytes) -> bytes | tuple[()]:
+        user = UserName.parse(username, self._default_domain)
+        possible = user is not None and password and b"\0" not in password
+        attempt = _Attempt(str(user).encode() if possible else _NOBODY, password)
+        in_doubt = False
+        for link in self._links:
+            try:
+                avatar_id = await link.ask(attempt)
+            except AuthTemporaryError:
+                in_doubt = True
+                continue
+            if avatar_id and possible:
+                return avatar_id
+        if in_doubt and possible:
+            raise AuthTemporaryError
+        raise UnauthorizedLogin
+
+
+class _Attempt(UsernamePassword):
+    """Credentials that give nothing away by the time it takes to compare them."""
+
+    def checkPassword(self, password: bytes) -> bool:
+        return compare_digest(self.password, _octets(password))
+
+
+class _Link:
+    """One checker of a chain, and whether it could answer when asked last."""
+
+    def __init__(self, checker: ICredentialsChecker) -> None:
+        name = type(checker).__qualname__
+        if not any(map(IUsernamePassword.isOrExtends, checker.credentialInterfaces)):
+            raise ValueError(f"{name} cannot check user names and passwords")
+        if isinstance(checker, InMemoryUsernamePasswordDatabaseDontUse):
+            # Twisted's "memory" plugin fills it with str, which no client ever sends.
+            checker.users = {_octets(u): _octets(p) for u, p in checker.users.items()}
+        self._checker = checker
+        self._name = name
+        self._down = False
+
+    async def ask(self, attempt: _Attempt) -> bytes:
+        """Return the avatar id, or ``b""`` if the checker refuses or grants anonymous access.
+
+        :raises AuthTemporaryError: the checker cannot answer now.
+        """
+        try:
+            answer = await maybeDeferred(self._checker.requestAvatarId, attempt)
+        except (UnauthorizedLogin, LoginDenied):
+            answer = b""
+        except CancelledError:
+            raise
+        except Exception as error:
+            if not self._down:
+                _log.failure(
+                    "{checker} cannot answer now", Failure(), LogLevel.error, checker=self._name
+                )
+            self._down = True
+            raise AuthTemporaryError from error
+        if self._down:
+            _log.info("{checker} answers again", checker=self._name)
+        self._down = False
+        return _octets(answer or b"")
+
+
+def _octets(text: bytes | str) -> bytes:
+    return text.encode() if isinstance(text, str) else text
