@@ -1,0 +1,84 @@
+"""Where each user's Maildir is: the template of ``--maildrop``."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, get_args
+
+from zope.interface import implementer
+
+from popd.maildrop.ground import Ground, Missing
+from popd.maildrop.interfaces import IMaildropStore, MaildropPermanentError
+from popd.maildrop.maildir import Maildir
+
+if TYPE_CHECKING:
+    from popd.maildrop.user import UserName
+
+__all__ = ["MaildirStore"]
+
+_PREFIX = "maildir:"
+_EXAMPLE = "maildir:/srv/mail/{domain}/{local}/Maildir"
+_PLACEHOLDERS = ("user", "local", "domain")
+
+
+@implementer(IMaildropStore)
+class MaildirStore:
+    """The Maildirs of a site, each where the template says.  Make it with `from_template`.
+
+    :param parts: the path's text, and at every second place the name of a placeholder.
+    :param missing: what a Maildir that does not exist is: ``empty``, or an ``error``.
+    """
+
+    def __init__(self, parts: list[str], missing: Missing = "empty") -> None:
+        self._parts = parts
+        head = parts[0] if len(parts) == 1 else parts[0].rpartition("/")[0]
+        self.fixed = head.rstrip("/") or "/"
+        """The directory that all the Maildirs are in: the template up to its first placeholder.
+        Where it is missing, nobody's Maildir is taken for empty."""
+        self._ground = Ground(_encoded(self.fixed), missing)
+
+    @classmethod
+    def from_template(cls, template: str, missing: str = "empty") -> MaildirStore:
+        """Read a template such as ``maildir:/srv/mail/{domain}/{local}/Maildir``.
+
+        ``{user}`` stands for the whole name, ``{local}`` and ``{domain}`` for its parts.
+
+        :raises ValueError: it cannot be one; the text is for whoever wrote it.
+        """
+        if missing not in get_args(Missing):
+            raise ValueError(f"a missing maildrop is either empty or error, not {missing!r}")
+        if not template.startswith(_PREFIX):
+            raise ValueError(f"{template!r} does not begin with {_PREFIX!r}; write {_EXAMPLE}")
+        path = template.removeprefix(_PREFIX)
+        if not path.startswith("/"):
+            raise ValueError(f"{template!r} has a relative path; write {_PREFIX}/ and what follows")
+        if any(ord(character) < ord(" ") or character == "\x7f" for character in path):
+            raise ValueError(f"{template!r} has a control character in its path; remove it")
+        parts = re.split(r"\{([^{}]*)\}", path)
+        for text in parts[::2]:
+            if "{" in text or "}" in text:
+                raise ValueError(f"{template!r} has a brace without its partner; write {_EXAMPLE}")
+        for name in parts[1::2]:
+            if name not in _PLACEHOLDERS:
+                known = ", ".join(f"{{{placeholder}}}" for placeholder in _PLACEHOLDERS)
+                raise ValueError(f"{template!r} has an unknown {{{name}}}; there are {known}")
+        return cls(parts, "error" if missing == "error" else "empty")
+
+    def maildrop(self, user: UserName) -> Maildir:
+        """See `IMaildropStore.maildrop`.
+
+        A name that could lead out of the template's tree has no place, wherever it comes from.
+        """
+        values = {"user": str(user), "local": user.local, "domain": user.domain}
+        parts = self._parts.copy()
+        for place in range(1, len(parts), 2):
+            value = values[parts[place]]
+            if not value or value.startswith(".") or "/" in value or "\0" in value:
+                raise MaildropPermanentError(f"{str(user)!a}: no Maildir can have this name")
+            parts[place] = value
+        return Maildir(_encoded("".join(parts)), self._ground)
+
+
+def _encoded(path: str) -> bytes:
+    """Return the octets of a path: UTF-8 everywhere, whatever this process's locale is."""
+    return path.encode("utf-8", "surrogateescape")
