@@ -81,8 +81,9 @@ def _select_alpn(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
     """
     if ALPN in offered:
         return ALPN
-    # pyOpenSSL turns an exception here into the fatal alert no_application_protocol.
-    raise SSL.Error("the client offers protocols by ALPN, but not pop3")
+    # pyOpenSSL turns an exception here into the fatal alert no_application_protocol; Twisted wants
+    # it in the form that OpenSSL's own errors have.
+    raise SSL.Error([("SSL routines", "", "no application protocol")])
 
 
 def _read(path: str) -> bytes:

@@ -1,0 +1,179 @@
+"""What popd is told to do: options and a configuration file, merged and checked.
+
+A configuration file is TOML and has the names of the command line's options.  Nothing here opens
+anything but that file; whether a certificate or a template is any good is seen when it is used.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
+
+from popd.maildrop.ground import Missing
+from popd.maildrop.user import UserName
+from popd.server.factory import CleartextLogin
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "DEFAULTS",
+    "REPEATABLE",
+    "ConfigError",
+    "Layer",
+    "Settings",
+    "checked",
+    "read_file",
+    "settle",
+]
+
+Layer: TypeAlias = "Mapping[str, str | tuple[str, ...]]"
+"""Checked values by option name, from one source: a file, the command line."""
+
+
+class ConfigError(ValueError):
+    """A setting that popd cannot work with.  The text is one line that says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that popd can be told.  An option's name has ``-`` for ``_``.
+
+    :param listen: endpoints that speak cleartext with STLS.
+    :param listen_tls: endpoints that speak TLS from the first octet.
+    :param certificate: path of a PEM file, or ``""``.
+    :param private_key: path of a PEM file; ``""`` means that *certificate* holds the key as well.
+    :param auth: checkers as ``TYPE:ARGUMENT``, in the order in which they are asked.
+    :param maildrop: a template of where the users' maildrops are.
+    :param default_domain: completes a bare user name.
+    :param cleartext_login: who may log in without TLS.
+    :param missing_maildrop: what a user has who has no maildrop yet.
+    """
+
+    listen: tuple[str, ...] = ("tcp:110",)
+    listen_tls: tuple[str, ...] = ("tcp:995",)
+    certificate: str = ""
+    private_key: str = ""
+    auth: tuple[str, ...] = ()
+    maildrop: str = ""
+    default_domain: str = ""
+    cleartext_login: CleartextLogin = "never"
+    missing_maildrop: Missing = "empty"
+
+
+DEFAULTS: Final = {field.name.replace("_", "-"): field.default for field in fields(Settings)}
+"""What each option is unless it is given: `Settings` by the options' names."""
+
+REPEATABLE: Final = frozenset(key for key in DEFAULTS if isinstance(DEFAULTS[key], tuple))
+"""The options that may be given several times; in a file, with a list."""
+
+_CHOICES: Final = {
+    "cleartext-login": get_args(CleartextLogin),
+    "missing-maildrop": get_args(Missing),
+}
+
+
+def checked(key: str, value: object, shown: str) -> str | tuple[str, ...]:
+    """Return *value* if the option *key* can have it.
+
+    A single text is as good as a list of one, and for `REPEATABLE` options ``none`` is an empty
+    list.
+
+    :param shown: what error texts call the option.
+    :raises ConfigError: it has the wrong type, is empty, or is none of the choices.
+    """
+    if key in REPEATABLE:
+        return _checked_list(value, shown)
+    if not isinstance(value, str):
+        raise ConfigError(f"{shown} must be a text in quotes, not {value!r}")
+    choices = _CHOICES.get(key)
+    if choices and value not in choices:
+        raise ConfigError(f"{shown} must be one of {', '.join(choices)}, not {value!r}")
+    if key == "default-domain" and not _is_domain(value.lower()):
+        raise ConfigError(f"{shown} must be a domain like example.org, not {value!r}")
+    if not value:
+        raise ConfigError(f"{shown} is empty: give it a value or leave it out")
+    return value
+
+
+def _is_domain(value: str) -> bool:
+    return UserName.parse(f"user@{value}") == UserName("user", value)
+
+
+def _checked_list(value: object, shown: str) -> tuple[str, ...]:
+    items = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if items == ("none",):
+        return ()
+    for item in items:
+        if not isinstance(item, str):
+            raise ConfigError(f"{shown} must be a text in quotes or a list of them, not {value!r}")
+        if not item:
+            raise ConfigError(f"{shown} is empty: give it a value or leave it out")
+        if item == "none":
+            raise ConfigError(f"{shown} is both none and something: leave one of them out")
+    return items
+
+
+def read_file(path: str) -> Layer:
+    """Return what the configuration file *path* says.
+
+    :raises ConfigError: it cannot be read, or is wrong.
+    """
+    try:
+        content: dict[str, Any] = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 at octet {error.start}, as TOML has to be") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}; texts stand in quotes, like key = 'text'") from error
+    for key in sorted(content.keys() - DEFAULTS.keys()):
+        raise ConfigError(f"{path}: there is no {key!r}; {_hint(key)}")
+    return {key: checked(key, value, f"{path}: {key}") for key, value in content.items()}
+
+
+def _hint(wrong: str) -> str:
+    near = get_close_matches(wrong.replace("_", "-"), DEFAULTS, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(DEFAULTS)}"
+
+
+def settle(*layers: Layer) -> Settings:
+    """Return the settings that *layers* amount to, where a later layer wins over an earlier one.
+
+    Without a certificate there is no TLS, so that port 995 is left out if only the default asks
+    for it; but then someone must be allowed to log in without.
+
+    :raises ConfigError: something is missing, or one setting contradicts another.
+    """
+    chosen: dict[str, Any] = {}
+    for layer in layers:
+        chosen.update(layer)
+    if not chosen.get("certificate"):
+        _check_without_certificate(chosen)
+        chosen["listen-tls"] = ()
+    settings = Settings(**{key.replace("-", "_"): value for key, value in chosen.items()})
+    if not settings.auth:
+        raise ConfigError(
+            "how do users log in? give --auth, such as --auth popd-passwd:/etc/popd/passwd"
+        )
+    if not settings.maildrop:
+        raise ConfigError(
+            "where is the mail? give --maildrop, such as --maildrop 'maildir:/home/{local}/Maildir'"
+        )
+    if not settings.listen and not settings.listen_tls:
+        raise ConfigError("nowhere to listen: give --listen or --listen-tls an endpoint")
+    return settings
+
+
+def _check_without_certificate(chosen: dict[str, Any]) -> None:
+    if chosen.get("private-key"):
+        raise ConfigError("--private-key without its certificate: give --certificate as well")
+    if chosen.get("listen-tls"):
+        raise ConfigError("--listen-tls needs a certificate: give --certificate PEM")
+    if chosen.get("cleartext-login", Settings().cleartext_login) == "never":
+        raise ConfigError(
+            "without TLS nobody may log in: give --certificate PEM, or --cleartext-login local"
+        )

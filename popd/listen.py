@@ -1,0 +1,175 @@
+"""Listening: a service that has its port before the start is over, or ends the start."""
+
+from __future__ import annotations
+
+import errno
+from enum import Enum
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import (
+        IAddress,
+        IListeningPort,
+        IProtocolFactory,
+        IStreamServerEndpoint,
+    )
+
+__all__ = ["Listener", "Purpose", "StartError", "parse_endpoint", "shown"]
+
+_MAX_PORT: Final = 65535
+
+_HINTS: Final = {
+    errno.EADDRINUSE: "another program listens there",
+    errno.EACCES: "root may, and twistd --uid USER hands popd over to a user after that",
+}
+
+
+class Purpose(Enum):
+    """What is spoken where popd listens."""
+
+    CLEARTEXT = "cleartext, without TLS"
+    STLS = "cleartext with STLS"
+    IMPLICIT_TLS = "implicit TLS"
+
+
+class StartError(SystemExit, Exception):
+    """popd cannot start: one line on stderr for whoever starts it, and exit status 1.
+
+    It is a SystemExit so that no traceback follows, and an Exception as well so that twistd tidies
+    up: it removes its PID file and tells the parent of a daemon, who waits to hear.
+    """
+
+    def __init__(self, problem: str) -> None:
+        problem = " ".join(problem.split())
+        super().__init__(problem)
+        self.code = f"twistd popd: {problem}"
+
+
+def parse_endpoint(reactor: object, option: str, description: str) -> IStreamServerEndpoint:
+    """Return the endpoint that *description* means.
+
+    :raises StartError: it means none; the text names *option*.
+    """
+    try:
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+    except LookupError as error:
+        raise StartError(f"{option} {description}: systemd handed over no such socket") from error
+    except Exception as error:
+        raise StartError(
+            f"{option} {description}: this is no endpoint like tcp:110, tcp:110:interface=127.0.0.1"
+            f" or unix:/run/popd ({type(error).__name__}: {error})"
+        ) from error
+    # Seen only when it is too late: the other ports are bound by then.
+    if not 0 <= getattr(endpoint, "_port", 0) <= _MAX_PORT:
+        raise StartError(f"{option} {description}: ports go up to {_MAX_PORT}")
+    return endpoint
+
+
+class Listener(Service):
+    """Listens on an endpoint for as long as the service runs, and says in the log where.
+
+    Unlike Twisted's own StreamServerEndpointService it never stays up without its port.
+
+    :param endpoint: where to listen.
+    :param factory: makes the protocols.
+    :param purpose: what is spoken there.
+    :param shown: what error texts call the endpoint.
+    :param give_up: called if the endpoint, having taken its time, could not listen after all.
+    """
+
+    _log: ClassVar = Logger()
+
+    address: IAddress | None = None
+    """Where this really listens, once it does."""
+
+    def __init__(
+        self,
+        endpoint: IStreamServerEndpoint,
+        factory: IProtocolFactory,
+        purpose: Purpose,
+        shown: str,
+        give_up: Callable[[StartError], None],
+    ) -> None:
+        self.purpose = purpose
+        self._endpoint = endpoint
+        self._factory = factory
+        self._shown = shown
+        self._give_up = self._refuse = give_up
+        self._port: Deferred[IListeningPort | None] | None = None
+
+    def privilegedStartService(self) -> None:
+        """Listen, while there still are the privileges for low ports.
+
+        :raises StartError: the port cannot be had.
+        """
+        super().privilegedStartService()
+        refusals: list[StartError] = []
+        self._refuse = refusals.append
+        self._port = Deferred.fromCoroutine(self._listen())
+        if refusals:
+            raise refusals[0]
+        self._refuse = self._give_up
+
+    def startService(self) -> None:
+        """Listen, if `privilegedStartService` was not called."""
+        super().startService()
+        if self._port is None:
+            self.privilegedStartService()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening; connections go on."""
+        super().stopService()
+        waiting, self._port = self._port, None
+        return Deferred.fromCoroutine(self._stop(waiting))
+
+    async def _stop(self, waiting: Deferred[IListeningPort | None] | None) -> None:
+        if waiting is None:
+            return
+        waiting.cancel()
+        port = await waiting
+        if port is not None:
+            await (port.stopListening() or succeed(None))
+
+    async def _listen(self) -> IListeningPort | None:
+        try:
+            port = await self._endpoint.listen(self._factory)
+        except CancelledError:
+            return None
+        except Exception as error:  # noqa: BLE001 - endpoints fail in ways of their own
+            self._refuse(self._refusal(error))
+            return None
+        self.address = port.getHost()
+        self._log.info(
+            "Listening on {address}, {purpose}",
+            address=shown(self.address),
+            purpose=self.purpose.value,
+        )
+        return port
+
+    def _refusal(self, error: Exception) -> StartError:
+        cause = error.socketError if isinstance(error, CannotListenError) else error
+        reason, hint = str(cause), ""
+        if isinstance(cause, OSError):
+            reason = cause.strerror or reason
+            hint = _HINTS.get(cause.errno or 0, "")
+        return StartError(f"{self._shown}: cannot listen: {reason}{hint and f' ({hint})'}")
+
+
+def shown(address: IAddress) -> str:
+    """Return *address* as people write it: a host and a port, or a path."""
+    if isinstance(address, IPv4Address):
+        return f"{address.host}:{address.port}"
+    if isinstance(address, IPv6Address):
+        return f"[{address.host}]:{address.port}"
+    if isinstance(address, UNIXAddress) and address.name:
+        return address.name.decode(errors="backslashreplace")
+    return str(address)

@@ -1,0 +1,251 @@
+"""``twistd popd``: from the command line to running services."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from twisted.application.service import MultiService
+from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.portal import Portal
+from twisted.cred.strcred import AuthOptionMixin, InvalidAuthType, makeChecker
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import Logger
+from twisted.python import usage
+
+from popd import __version__, config, demo
+from popd.auth.chain import CheckerChain
+from popd.auth.realm import MaildropRealm
+from popd.listen import Listener, Purpose, StartError, parse_endpoint
+from popd.logs import bridge
+from popd.maildrop.template import MaildirStore
+from popd.server.factory import POP3Factory
+from popd.server.offload import Offload
+from popd.server.tls import load_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from twisted.cred.checkers import ICredentialsChecker
+    from twisted.internet.interfaces import IProtocolFactory
+
+__all__ = ["Options", "Server", "build", "makeService"]
+
+_log = Logger()
+
+_MIN_HASHERS: Final = 2
+"""How many passwords can be checked at the same time, at least."""
+
+_DEMO: Final = (
+    "Show popd at work: makes ./popd-demo with a certificate, a user and some mail, listens on"
+    " 127.0.0.1 ports 1110 and 1995, and says how to look at it.  Other options win over it."
+)
+_HELP: Final = {
+    "config": "A TOML file with the names of these options, which win over it.",
+    "certificate": "A PEM file: the certificate, then those of the authorities that vouch for it.",
+    "private-key": "A PEM file.  (default: the certificate's file)",
+    "maildrop": "Where the mail is: maildir:/PATH with {user}, {local} or {domain} in it.",
+    "default-domain": "What stands behind the @ of a user name that has none.",
+    "cleartext-login": "Who may log in without TLS: never, local or always.  (default: never)",
+    "missing-maildrop": "What a Maildir not yet there is: empty or an error.  (default: empty)",
+}
+
+
+class Options(usage.Options, AuthOptionMixin):
+    """The command line.  After parsing, `settings` is what it and the configuration file say."""
+
+    supportedInterfaces = (IUsernamePassword,)
+
+    synopsis = "[options]"
+    longdesc = (
+        "A POP3 server for Maildirs.  For example: twistd -n --pidfile= popd"
+        " --certificate /etc/ssl/mail.pem --auth popd-passwd:/etc/popd/passwd"
+        " --maildrop 'maildir:/srv/mail/{domain}/{local}/Maildir'"
+    )
+    optFlags: ClassVar = [["demo", None, _DEMO]]
+    optParameters: ClassVar = [[name, None, None, text] for name, text in _HELP.items()]
+
+    settings: config.Settings
+
+    def opt_listen(self, endpoint: str) -> None:
+        """Endpoint for cleartext with STLS; may be repeated; "none" for none (default: tcp:110)."""
+        self.setdefault("listen", []).append(endpoint)
+
+    def opt_listen_tls(self, endpoint: str) -> None:
+        """Endpoint for implicit TLS; may be repeated; "none" for none (default: tcp:995)."""
+        self.setdefault("listen-tls", []).append(endpoint)
+
+    def opt_auth(self, description: str) -> None:
+        """How users log in, as TYPE[:ARGUMENT]; repeat it and each is asked in turn."""
+        self.setdefault("auth", []).append(description)
+
+    def opt_version(self) -> None:
+        """Show popd's version and exit."""
+        sys.stdout.write(f"popd {__version__}\n")
+        raise SystemExit
+
+    def parseArgs(self, *rest: str) -> None:
+        """Refuse what is no option."""
+        if rest:
+            raise usage.UsageError(f"{rest[0]!r} is no option")
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Parse the command line.
+
+        :raises StartError: something is wrong with it.
+        """
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            raise StartError(f"{error}; see twistd popd --help") from error
+
+    def postOptions(self) -> None:
+        """Merge the command line with what it builds on.
+
+        :raises StartError: something is wrong, or missing.
+        """
+        try:
+            self.settings = config.settle(
+                demo.layer(demo.DIRECTORY.absolute()) if self["demo"] else {},
+                config.read_file(self["config"]) if self["config"] else {},
+                {
+                    key: config.checked(key, self[key], f"--{key}")
+                    for key in config.DEFAULTS
+                    if self.get(key) is not None
+                },
+            )
+        except config.ConfigError as error:
+            raise StartError(str(error)) from error
+
+
+class Server(MultiService):
+    """All of popd.  Starts whole or not at all.
+
+    :param reactor: what to stop if a port turns out not to be had once everything runs.
+    :param at_exit: has something called when the process ends, as `atexit.register` does.
+    """
+
+    def __init__(self, reactor: Any, at_exit: Callable[..., object] = atexit.register) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._at_exit = at_exit
+        self.listeners: list[Listener] = []
+
+    def privilegedStartService(self) -> None:
+        """Bind all ports.
+
+        :raises StartError: a port cannot be had.  The text went to stderr, too.
+        """
+        try:
+            super().privilegedStartService()
+        except StartError as error:
+            _tell(error)
+            raise
+
+    def listen(
+        self, option: str, description: str, factory: IProtocolFactory, purpose: Purpose
+    ) -> None:
+        """Add an endpoint to listen on.
+
+        :param option: what the endpoint was given with.
+        :raises StartError: it cannot be one.
+        """
+        endpoint = parse_endpoint(self._reactor, option, description)
+        listener = Listener(
+            endpoint, factory, purpose, f"{option} {description}", give_up=self._give_up
+        )
+        self.listeners.append(listener)
+        listener.setServiceParent(self)
+
+    def _give_up(self, error: StartError) -> None:
+        """Stop in an orderly way, and end with exit status 1."""
+        _log.critical("{error}", error=error.code)
+        _tell(error)
+        # twistd ends with 0 whenever the reactor stops, and has no other way to ask for more.
+        self._at_exit(os._exit, 1)
+        with suppress(ReactorNotRunning):
+            self._reactor.callWhenRunning(self._reactor.stop)
+
+
+def makeService(options: Options) -> Server:
+    """Return all of popd, not yet started (Twisted's `IServiceMaker`).
+
+    :raises StartError: something cannot be used.  No port is bound yet.
+    """
+    from twisted.internet import reactor  # noqa: PLC0415 - importing it chooses it
+
+    return build(options, reactor)
+
+
+def build(options: Options, reactor: Any) -> Server:
+    """Return all of popd on *reactor*; see `makeService`."""
+    settings = options.settings
+    bridge()
+    with _starting("--demo"):
+        password = demo.prepare(demo.DIRECTORY) if options["demo"] else ""
+    with _starting("--certificate"):
+        tls = (
+            load_context(settings.certificate, settings.private_key or None)
+            if settings.certificate
+            else None
+        )
+    server = Server(reactor)
+    offload = Offload(reactor)
+    offload.setServiceParent(server)
+    factory = POP3Factory(
+        _portal(settings), offload, reactor, cleartext_login=settings.cleartext_login, tls=tls
+    )
+    cleartext = Purpose.STLS if tls else Purpose.CLEARTEXT
+    for description in settings.listen:
+        server.listen("--listen", description, factory, cleartext)
+    for description in settings.listen_tls:
+        server.listen("--listen-tls", description, factory.implicit_tls(), Purpose.IMPLICIT_TLS)
+    if options["demo"]:
+        guide = demo.Guide(demo.DIRECTORY, settings.certificate, password, server.listeners)
+        guide.setServiceParent(server)
+    reactor.suggestThreadPoolSize(max(_MIN_HASHERS, os.cpu_count() or 1))
+    return server
+
+
+def _portal(settings: config.Settings) -> Portal:
+    checkers = [_checker(description) for description in settings.auth]
+    with _starting("--auth"):
+        chain = CheckerChain(checkers, settings.default_domain)
+    with _starting("--maildrop"):
+        store = MaildirStore.from_template(settings.maildrop, settings.missing_maildrop)
+    if not Path(store.fixed).is_dir():
+        _log.warn("{path} is no directory; is it not mounted? Nobody gets mail", path=store.fixed)
+    return Portal(MaildropRealm(store), [chain])
+
+
+def _checker(description: str) -> ICredentialsChecker:
+    """Return the checker that *description* means.  What follows the type may be secret."""
+    kind = description.partition(":")[0]
+    try:
+        checker: ICredentialsChecker = makeChecker(description)
+    except InvalidAuthType as error:
+        raise StartError(f"--auth {kind}: no such type; see twistd popd --help-auth") from error
+    except Exception as error:
+        reason = str(error).removeprefix(kind).lstrip(": ")
+        raise StartError(f"--auth {kind}: {reason}") from error
+    return checker
+
+
+@contextmanager
+def _starting(what: str) -> Iterator[None]:
+    """Make a ValueError about *what* end the start."""
+    try:
+        yield
+    except ValueError as error:
+        raise StartError(f"{what}: {error}") from error
+
+
+def _tell(error: StartError) -> None:
+    """Write to the terminal's stderr, where twistd's has become the log."""
+    if sys.__stderr__ is not None:
+        sys.__stderr__.write(f"{error.code}\n")
+        sys.__stderr__.flush()

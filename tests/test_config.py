@@ -1,0 +1,271 @@
+"""Tests of `popd.config`."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from popd.config import DEFAULTS, REPEATABLE, ConfigError, Layer, Settings, read_file, settle
+
+ETC = Path(__file__).parent.parent / "etc" / "popd.toml"
+
+COMPLETE: Layer = {"certificate": "c.pem", "auth": ("memory",), "maildrop": "maildir:/srv/{user}"}
+"""The least that popd can do with."""
+
+
+def without(*keys: str) -> Layer:
+    """Return `COMPLETE` without *keys*."""
+    return {key: value for key, value in COMPLETE.items() if key not in keys}
+
+
+class FileTests(SynchronousTestCase):
+    """What a configuration file says, and what is wrong with it."""
+
+    def setUp(self) -> None:
+        """Have a directory for the file."""
+        directory = TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.path = Path(directory.name) / "popd.toml"
+
+    def read(self, content: str | bytes) -> Layer:
+        """Return what a file with *content* says."""
+        self.path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return read_file(str(self.path))
+
+    def refused(self, content: str | bytes) -> str:
+        """Return why a file with *content* is refused, behind the name of the file."""
+        with self.assertRaises(ConfigError) as caught:
+            self.read(content)
+        text = str(caught.exception)
+        self.assertNotIn("\n", text)
+        self.assertTrue(text.startswith(f"{self.path}: "), text)
+        return text.removeprefix(f"{self.path}: ")
+
+    def test_every_key(self) -> None:
+        """A file has the names of the options; the repeatable ones take lists."""
+        self.assertEqual(
+            self.read(
+                """
+                listen = ["tcp:110", "unix:/run/popd"]
+                listen-tls = []
+                certificate = "/etc/ssl/mail.pem"
+                private-key = "/etc/ssl/mail.key"
+                auth = ["popd-passwd:/etc/popd/passwd", "unix"]
+                maildrop = "maildir:/srv/{user}"
+                default-domain = "Example.org"
+                cleartext-login = "local"
+                missing-maildrop = "error"
+                """
+            ),
+            {
+                "listen": ("tcp:110", "unix:/run/popd"),
+                "listen-tls": (),
+                "certificate": "/etc/ssl/mail.pem",
+                "private-key": "/etc/ssl/mail.key",
+                "auth": ("popd-passwd:/etc/popd/passwd", "unix"),
+                "maildrop": "maildir:/srv/{user}",
+                "default-domain": "Example.org",
+                "cleartext-login": "local",
+                "missing-maildrop": "error",
+            },
+        )
+
+    def test_empty(self) -> None:
+        """A file need not say anything."""
+        self.assertEqual(self.read(""), {})
+
+    def test_single_text(self) -> None:
+        """A single text is as good as a list of one."""
+        self.assertEqual(self.read("auth = 'unix'"), {"auth": ("unix",)})
+
+    def test_none(self) -> None:
+        """``none`` is an empty list, as on the command line."""
+        self.assertEqual(self.read("listen = 'none'"), {"listen": ()})
+
+    def test_missing(self) -> None:
+        """A file that is not there is named."""
+        with self.assertRaises(ConfigError) as caught:
+            read_file("/nowhere/popd.toml")
+        self.assertEqual(str(caught.exception), "/nowhere/popd.toml: No such file or directory")
+
+    def test_not_utf8(self) -> None:
+        """A file in Latin-1 is no TOML."""
+        self.assertEqual(
+            self.refused(b"maildrop = 'caf\xe9'"), "not UTF-8 at octet 15, as TOML has to be"
+        )
+
+    def test_syntax(self) -> None:
+        """A syntax error comes with its line."""
+        self.assertIn("line 2", self.refused("listen = []\nmaildrop = maildir:/srv\n"))
+
+    def test_misspelt(self) -> None:
+        """A key that is none brings the one it resembles."""
+        self.assertEqual(
+            self.refused("listen_tls = 'tcp:995'"),
+            "there is no 'listen_tls'; did you mean 'listen-tls'?",
+        )
+
+    def test_unknown(self) -> None:
+        """A key that resembles none brings all there are."""
+        self.assertEqual(
+            self.refused("[popd-server-42]"),
+            f"there is no 'popd-server-42'; there are {', '.join(DEFAULTS)}",
+        )
+
+    def test_wrong_types(self) -> None:
+        """A number, a table or a list where a text belongs is refused and shown."""
+        for content, problem in (
+            ("listen = 110", "listen must be a text in quotes or a list of them, not 110"),
+            ("auth = [1]", "auth must be a text in quotes or a list of them, not [1]"),
+            ("certificate = true", "certificate must be a text in quotes, not True"),
+            ("maildrop = ['x']", "maildrop must be a text in quotes, not ['x']"),
+            ("certificate = ''", "certificate is empty: give it a value or leave it out"),
+            ("listen = ['']", "listen is empty: give it a value or leave it out"),
+            (
+                "listen = ['none', 'tcp:110']",
+                "listen is both none and something: leave one of them out",
+            ),
+        ):
+            self.assertEqual(self.refused(content), problem)
+
+    def test_choices(self) -> None:
+        """A value that is none of the choices brings them."""
+        for content, problem in (
+            (
+                "cleartext-login = 'sometimes'",
+                "cleartext-login must be one of never, local, always, not 'sometimes'",
+            ),
+            (
+                "missing-maildrop = 'create'",
+                "missing-maildrop must be one of empty, error, not 'create'",
+            ),
+        ):
+            self.assertEqual(self.refused(content), problem)
+
+    def test_domains(self) -> None:
+        """What no domain is cannot complete a name."""
+        for domain in ("", "a@b", ".org", "../etc", "a b "):
+            self.assertEqual(
+                self.refused(f"default-domain = '{domain}'"),
+                f"default-domain must be a domain like example.org, not {domain!r}",
+            )
+
+
+class SettleTests(SynchronousTestCase):
+    """What settings amount to."""
+
+    def refused(self, *layers: Layer) -> str:
+        """Return why *layers* are refused."""
+        with self.assertRaises(ConfigError) as caught:
+            settle(*layers)
+        text = str(caught.exception)
+        self.assertNotIn("\n", text)
+        return text
+
+    def test_defaults(self) -> None:
+        """What is not given has its default."""
+        self.assertEqual(
+            settle(COMPLETE),
+            Settings(
+                listen=("tcp:110",),
+                listen_tls=("tcp:995",),
+                certificate="c.pem",
+                private_key="",
+                auth=("memory",),
+                maildrop="maildir:/srv/{user}",
+                default_domain="",
+                cleartext_login="never",
+                missing_maildrop="empty",
+            ),
+        )
+
+    def test_later_wins(self) -> None:
+        """A later layer replaces what an earlier one says, lists as a whole."""
+        settings = settle(
+            COMPLETE,
+            {"listen": ("tcp:1", "tcp:2"), "maildrop": "maildir:/a", "default-domain": "a.org"},
+            {"listen": ("tcp:3",), "maildrop": "maildir:/b"},
+        )
+        self.assertEqual(
+            (settings.listen, settings.maildrop, settings.default_domain),
+            (("tcp:3",), "maildir:/b", "a.org"),
+        )
+
+    def test_turned_off(self) -> None:
+        """Either way of listening can be turned off."""
+        self.assertEqual(settle(COMPLETE, {"listen": ()}).listen, ())
+        self.assertEqual(settle(COMPLETE, {"listen-tls": ()}).listen_tls, ())
+
+    def test_nowhere_to_listen(self) -> None:
+        """Both ways cannot be turned off."""
+        self.assertIn("--listen", self.refused(COMPLETE, {"listen": (), "listen-tls": ()}))
+
+    def test_nothing_given(self) -> None:
+        """What has to be given is asked for, one thing after the other."""
+        self.assertIn("--certificate", self.refused())
+        self.assertIn("--auth", self.refused(without("auth", "maildrop")))
+        self.assertIn("--maildrop", self.refused(without("maildrop")))
+
+    def test_no_tls(self) -> None:
+        """Without a certificate there is no port for TLS, if someone may log in without."""
+        for policy in ("local", "always"):
+            settings = settle(without("certificate"), {"cleartext-login": policy})
+            self.assertEqual((settings.listen, settings.listen_tls), (("tcp:110",), ()))
+
+    def test_nobody_could_log_in(self) -> None:
+        """Without a certificate someone must be allowed to log in without TLS."""
+        self.assertEqual(
+            self.refused(without("certificate")),
+            "without TLS nobody may log in: give --certificate PEM, or --cleartext-login local",
+        )
+
+    def test_tls_without_certificate(self) -> None:
+        """A port for TLS that somebody asked for is not left out silently."""
+        self.assertEqual(
+            self.refused(
+                without("certificate"),
+                {"cleartext-login": "always", "listen-tls": ("tcp:995",)},
+            ),
+            "--listen-tls needs a certificate: give --certificate PEM",
+        )
+
+    def test_key_without_certificate(self) -> None:
+        """A private key alone is of no use."""
+        self.assertEqual(
+            self.refused(without("certificate"), {"private-key": "k.pem"}),
+            "--private-key without its certificate: give --certificate as well",
+        )
+
+
+class ShippedTests(SynchronousTestCase):
+    """``etc/popd.toml``, which is where the settings are described."""
+
+    def test_parses(self) -> None:
+        """It is a configuration that popd starts with."""
+        settle(read_file(str(ETC)))
+
+    def test_complete(self) -> None:
+        """It has every setting, either in force or as a comment with the default."""
+        lines = ETC.read_text().splitlines()
+        for field in fields(Settings):
+            key = field.name.replace("_", "-")
+            self.assertTrue(
+                any(line.removeprefix("# ").startswith(f"{key} = ") for line in lines), key
+            )
+
+    def test_defaults(self) -> None:
+        """What stands in a comment is the default, where there is one."""
+        commented = "\n".join(
+            line.removeprefix("# ")
+            for line in ETC.read_text().splitlines()
+            if line.removeprefix("# ").partition(" = ")[0] in DEFAULTS and line.startswith("# ")
+        )
+        path = Path(self.mktemp())
+        path.write_text(commented)
+        for key, value in read_file(str(path)).items():
+            if DEFAULTS[key]:
+                self.assertEqual(value, DEFAULTS[key], key)
+        self.assertLessEqual({"listen", "listen-tls"}, REPEATABLE)

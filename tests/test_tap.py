@@ -1,0 +1,222 @@
+"""Tests of `popd.tap`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from popd import __version__, demo
+from popd.config import DEFAULTS
+from popd.listen import Purpose, StartError
+from popd.tap import Options, Server, build
+
+MINIMUM = [
+    *("--cleartext-login", "local"),
+    *("--auth", "memory:ada:secret"),
+    *("--maildrop", "maildir:/{local}"),
+]
+
+
+class FakeReactor(MemoryReactorClock):
+    """A reactor with threads to be had."""
+
+    threads = 0
+
+    def suggestThreadPoolSize(self, size: int) -> None:
+        """Remember the suggestion."""
+        self.threads = size
+
+
+def parsed(*arguments: str) -> Options:
+    """Return the options after parsing *arguments*."""
+    options = Options()
+    options.parseOptions(arguments)
+    return options
+
+
+class TapTestCase(SynchronousTestCase):
+    """A test case about starts that fail."""
+
+    def refused(self, *arguments: str) -> str:
+        """Return the one line with which a start with *arguments* ends."""
+        reactor = FakeReactor()
+        with self.assertRaises(StartError) as caught:
+            build(parsed(*arguments), reactor)
+        self.assertEqual((reactor.tcpServers, reactor.threads), ([], 0))
+        code = caught.exception.code
+        assert isinstance(code, str)
+        self.assertNotIn("\n", code)
+        return code.removeprefix("twistd popd: ")
+
+
+class OptionsTests(TapTestCase):
+    """The command line."""
+
+    def test_every_setting(self) -> None:
+        """Every setting of the configuration file has an option, and every option is documented."""
+        options = Options()
+        text = str(options)
+        for key in [*DEFAULTS, "config"]:
+            self.assertIn(f"--{key}=", text)
+            self.assertTrue(options.docs[key], key)
+        self.assertIn("--demo ", text)
+
+    def test_repeated(self) -> None:
+        """The repeatable options keep their order."""
+        settings = parsed(
+            *MINIMUM, "--auth", "unix", "--listen", "tcp:1", "--listen", "tcp:2"
+        ).settings
+        self.assertEqual(settings.auth, ("memory:ada:secret", "unix"))
+        self.assertEqual(settings.listen, ("tcp:1", "tcp:2"))
+
+    def test_none(self) -> None:
+        """Listening can be turned off."""
+        settings = parsed(*MINIMUM, "--certificate", "x", "--listen", "none").settings
+        self.assertEqual((settings.listen, settings.listen_tls), ((), ("tcp:995",)))
+
+    def test_file(self) -> None:
+        """The command line wins over the file."""
+        path = self.mktemp()
+        Path(path).write_text("default-domain = 'a.org'\nmissing-maildrop = 'error'\n")
+        settings = parsed(*MINIMUM, "--config", path, "--default-domain", "b.org").settings
+        self.assertEqual((settings.default_domain, settings.missing_maildrop), ("b.org", "error"))
+
+    def test_demo(self) -> None:
+        """The demo is something to build on: a file and the command line win over it."""
+        path = self.mktemp()
+        Path(path).write_text("listen = 'tcp:1'\nlisten-tls = 'tcp:2'\n")
+        settings = parsed("--demo", "--config", path, "--listen-tls", "tcp:3").settings
+        self.assertEqual((settings.listen, settings.listen_tls), (("tcp:1",), ("tcp:3",)))
+        self.assertTrue(settings.auth[0].startswith("popd-passwd:"))
+
+    def test_version(self) -> None:
+        """It is popd's version that is shown."""
+        output = StringIO()
+        self.patch(sys, "stdout", output)
+        with self.assertRaises(SystemExit) as caught:
+            parsed("--version")
+        self.assertEqual(
+            (output.getvalue(), caught.exception.code), (f"popd {__version__}\n", None)
+        )
+
+    def test_wrong(self) -> None:
+        """What is wrong with the command line is one line, not the whole help."""
+        for arguments, problem in (
+            (["--frob"], "option --frob not recognized; see twistd popd --help"),
+            (["now"], "'now' is no option; see twistd popd --help"),
+            (["--listen"], "option --listen requires argument; see twistd popd --help"),
+            (["--demo=1"], "option --demo must not have an argument; see twistd popd --help"),
+            (
+                [*MINIMUM, "--missing-maildrop", "x"],
+                "--missing-maildrop must be one of empty, error, not 'x'",
+            ),
+            ([*MINIMUM, "--maildrop", ""], "--maildrop is empty: give it a value or leave it out"),
+            ([*MINIMUM, "--config", "/nowhere"], "/nowhere: No such file or directory"),
+        ):
+            self.assertEqual(self.refused(*arguments), problem)
+
+
+class BuildTests(TapTestCase):
+    """From options to services."""
+
+    def test_listeners(self) -> None:
+        """There is a listener for each endpoint, and it speaks what it is for."""
+        demo.prepare(demo.DIRECTORY)
+        server = build(
+            parsed("--demo", "--listen", "tcp:1", "--listen", "unix:/x", "--listen-tls", "tcp:2"),
+            FakeReactor(),
+        )
+        self.assertEqual(
+            [listener.purpose for listener in server.listeners],
+            [Purpose.STLS, Purpose.STLS, Purpose.IMPLICIT_TLS],
+        )
+
+    def test_binds_with_privileges(self) -> None:
+        """Building binds nothing; ports are bound before privileges are dropped."""
+        reactor = FakeReactor()
+        server = build(parsed(*MINIMUM), reactor)
+        self.assertEqual(reactor.tcpServers, [])
+        server.privilegedStartService()
+        self.assertEqual([port for port, *_ in reactor.tcpServers], [110])
+        self.assertEqual(server.listeners[0].purpose, Purpose.CLEARTEXT)
+
+    def test_threads(self) -> None:
+        """Each processor may hash a password, and two at least may at the same time."""
+        reactor = FakeReactor()
+        build(parsed(*MINIMUM), reactor)
+        self.assertEqual(reactor.threads, max(2, os.cpu_count() or 1))
+
+    def test_not_mounted(self) -> None:
+        """A mail disk that is not there is worth a warning; it may come."""
+        with capturedLogs() as events:
+            build(parsed(*MINIMUM, "--maildrop", "maildir:/nowhere/{local}"), FakeReactor())
+        self.assertEqual(
+            [formatEvent(event) for event in events],
+            ["/nowhere is no directory; is it not mounted? Nobody gets mail"],
+        )
+
+    def test_unusable(self) -> None:
+        """What cannot be used is named, along with its option."""
+        for arguments, problem in (
+            (["--listen", "tcp:x"], "--listen tcp:x: this is no endpoint"),
+            (["--maildrop", "/srv"], "--maildrop: '/srv' does not begin with 'maildir:'"),
+            (["--auth", "popd-passwd:/x"], "--auth popd-passwd: /x: No such file or directory"),
+            (["--auth", "popd-passwd"], "--auth popd-passwd: needs a file"),
+            (["--auth", "shadow"], "--auth shadow: no such type; see twistd popd --help-auth"),
+            (["--auth", "anonymous"], "--auth: AllowAnonymousAccess cannot check user names"),
+            (["--certificate", "/x"], "--certificate: /x: cannot be read"),
+        ):
+            text = self.refused(*MINIMUM, *arguments)
+            self.assertTrue(text.startswith(problem), text)
+
+    def test_secrets(self) -> None:
+        """What follows a checker's type may be a password, and is not shown."""
+        self.assertNotIn("secret", self.refused(*MINIMUM, "--auth", "memory:ada:secret:eve"))
+
+
+class ServerTests(SynchronousTestCase):
+    """popd starts whole or not at all."""
+
+    def setUp(self) -> None:
+        """Have a server with nothing in it, and see what the terminal shows."""
+        self.stderr = StringIO()
+        self.patch(sys, "__stderr__", self.stderr)
+        self.reactor = MemoryReactorClock()
+        self.exits: list[Any] = []
+        self.server = Server(self.reactor, lambda *call: self.exits.append(call))
+
+    def test_refused(self) -> None:
+        """A port that cannot be had ends the start, and the terminal shows why."""
+
+        class Refused(Service):
+            def privilegedStartService(self) -> None:
+                raise StartError("no port")
+
+        Refused().setServiceParent(self.server)
+        with self.assertRaises(StartError):
+            self.server.privilegedStartService()
+        self.assertEqual(self.stderr.getvalue(), "twistd popd: no port\n")
+
+    def test_refused_later(self) -> None:
+        """A port that turns out not to be had ends the process in an orderly way, with status 1."""
+        with capturedLogs() as events:
+            self.server._give_up(StartError("no port"))
+        self.reactor.run()
+        self.assertTrue(self.reactor.hasStopped)
+        self.assertEqual(self.exits, [(os._exit, 1)])
+        self.assertEqual(self.stderr.getvalue(), "twistd popd: no port\n")
+        self.assertEqual([formatEvent(event) for event in events], ["twistd popd: no port"])
+
+    def test_no_terminal(self) -> None:
+        """A process may have no stderr at all."""
+        self.patch(sys, "__stderr__", None)
+        self.server._give_up(StartError("no port"))
+        self.assertEqual(len(self.exits), 1)

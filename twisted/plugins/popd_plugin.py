@@ -1,0 +1,11 @@
+"""What popd adds to Twisted: ``twistd popd`` and ``--auth popd-passwd:FILE``."""
+# ruff: noqa: INP001 - an __init__.py would replace Twisted's own
+
+from twisted.application.service import ServiceMaker
+
+from popd.auth.checkers import PasswdCheckerFactory
+
+__all__ = ["passwd_checker", "popd"]
+
+popd = ServiceMaker("popd", "popd.tap", "A POP3 server", "popd")
+passwd_checker = PasswdCheckerFactory()
