@@ -23,7 +23,7 @@ class LoggingBridge(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record to Twisted's log, under the name of the logger that it came from."""
         level = _LEVELS.get(record.levelno, LogLevel.warn)
-        Logger(record.name).emit(level, "{message}", message=record.getMessage())
+        Logger(record.name).emit(level, "{text}", text=record.getMessage())
 
 
 def bridge() -> None:
