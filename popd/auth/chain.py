@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 from twisted.cred.checkers import ICredentialsChecker, InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.credentials import IUsernamePassword, UsernamePassword
 from twisted.cred.error import LoginDenied, UnauthorizedLogin
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from popd.auth.cache import CredentialCache, IVersioned
 from popd.maildrop.user import UserName
 
 if TYPE_CHECKING:
@@ -43,14 +44,21 @@ class CheckerChain:
     :param checkers: what to ask.  Any failure of theirs but UnauthorizedLogin and LoginDenied
         means that they cannot answer now, and is logged when it begins and when it has ended.
     :param default_domain: completes a bare user name.
+    :param cache: where credentials that were found good are remembered.
     :raises ValueError: a checker does not take user names and passwords.
     """
 
     credentialInterfaces = (IUsernamePassword,)
 
-    def __init__(self, checkers: Iterable[ICredentialsChecker], default_domain: str = "") -> None:
+    def __init__(
+        self,
+        checkers: Iterable[ICredentialsChecker],
+        default_domain: str = "",
+        cache: CredentialCache | None = None,
+    ) -> None:
         self._links = [_Link(checker) for checker in checkers]
         self._default_domain = default_domain
+        self._cache = cache or CredentialCache(ttl=0)
 
     def requestAvatarId(self, credentials: IUsernamePassword) -> Deferred[bytes | tuple[()]]:
         """Return the avatar id from the first checker that accepts.
@@ -58,7 +66,11 @@ class CheckerChain:
         Fails with UnauthorizedLogin, or with `AuthTemporaryError` if a checker that might have
         accepted cannot answer now.
         """
-        return Deferred.fromCoroutine(self._ask(credentials.username, credentials.password))
+        username, password = credentials.username, credentials.password
+        remembered = self._cache.get(username, password)
+        if remembered is not None:
+            return succeed(remembered)
+        return Deferred.fromCoroutine(self._ask(username, password))
 
     async def _ask(self, username: bytes, password: bytes) -> bytes | tuple[()]:
         user = UserName.parse(username, self._default_domain)
@@ -66,12 +78,14 @@ class CheckerChain:
         attempt = _Attempt(str(user).encode() if possible else _NOBODY, password)
         in_doubt = False
         for link in self._links:
+            version = link.version()
             try:
                 avatar_id = await link.ask(attempt)
             except AuthTemporaryError:
                 in_doubt = True
                 continue
             if avatar_id and possible:
+                self._cache.put(username, password, avatar_id, link.checker, version)
                 return avatar_id
         if in_doubt and possible:
             raise AuthTemporaryError
@@ -95,9 +109,13 @@ class _Link:
         if isinstance(checker, InMemoryUsernamePasswordDatabaseDontUse):
             # Twisted's "memory" plugin fills it with str, which no client ever sends.
             checker.users = {_octets(u): _octets(p) for u, p in checker.users.items()}
-        self._checker = checker
+        self.checker = checker
         self._name = name
         self._down = False
+
+    def version(self) -> object:
+        """Return the checker's version, if it has any."""
+        return self.checker.version() if IVersioned.providedBy(self.checker) else None
 
     async def ask(self, attempt: _Attempt) -> bytes:
         """Return the avatar id, or ``b""`` if the checker refuses or grants anonymous access.
@@ -105,7 +123,7 @@ class _Link:
         :raises AuthTemporaryError: the checker cannot answer now.
         """
         try:
-            answer = await maybeDeferred(self._checker.requestAvatarId, attempt)
+            answer = await maybeDeferred(self.checker.requestAvatarId, attempt)
         except (UnauthorizedLogin, LoginDenied):
             answer = b""
         except CancelledError:

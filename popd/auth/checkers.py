@@ -12,6 +12,7 @@ from twisted.internet.threads import deferToThread
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
+from popd.auth.cache import IVersioned
 from popd.maildrop.user import UserName
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["PasswdCheckerFactory", "PasswordFileChecker"]
 
 
-@implementer(ICredentialsChecker)
+@implementer(ICredentialsChecker, IVersioned)
 class PasswordFileChecker:
     """Checks passwords against a password file; an avatar id is a user's canonical name in UTF-8.
 
@@ -44,6 +45,10 @@ class PasswordFileChecker:
     def requestAvatarId(self, credentials: IUsernamePassword) -> Deferred[bytes | tuple[()]]:
         """Return the user's canonical name, later; fails with UnauthorizedLogin."""
         return self._defer(self._verify, credentials.username, credentials.password)
+
+    def version(self) -> object:
+        """See `IVersioned`: the version of the file."""
+        return self._file.version()
 
     def _verify(self, username: bytes, password: bytes) -> bytes:
         """Do the work, in whichever thread."""

@@ -93,6 +93,14 @@ class PasswordFile:
         """What was wrong with the file when it was read last: ``path:line: reason`` each."""
         return tuple(f"{self.path}:{problem}" for problem in self._table.report())
 
+    def version(self) -> object:
+        """Return what is equal as long as the file cannot have changed since it was read."""
+        try:
+            fingerprint = _fingerprint(self.path.stat())
+        except OSError:
+            return object()
+        return fingerprint if fingerprint == self._fingerprint else object()
+
     def verify(self, name: str, password: bytes) -> bool:
         """Tell whether *password* is that of the user whose canonical name is *name*.
 
