@@ -9,9 +9,11 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
+from popd.auth.cache import DEFAULT_TTL
 from popd.maildrop.ground import Missing
 from popd.maildrop.user import UserName
 from popd.server.factory import CleartextLogin
@@ -30,7 +32,10 @@ __all__ = [
     "settle",
 ]
 
-Layer: TypeAlias = "Mapping[str, str | tuple[str, ...]]"
+Value: TypeAlias = "str | float | tuple[str, ...]"
+"""What an option can be."""
+
+Layer: TypeAlias = "Mapping[str, Value]"
 """Checked values by option name, from one source: a file, the command line."""
 
 
@@ -51,6 +56,10 @@ class Settings:
     :param default_domain: completes a bare user name.
     :param cleartext_login: who may log in without TLS.
     :param missing_maildrop: what a user has who has no maildrop yet.
+    :param workers: how many processes serve; ``auto`` is one for each processor.
+    :param auth_cache_ttl: seconds that verified credentials count without being verified again.
+    :param clock_skew: seconds by which the clocks of machines that share the mail may differ.
+    :param cache_size: MiB of memory, in each process, for what maildrops hold.
     """
 
     listen: tuple[str, ...] = ("tcp:110",)
@@ -62,6 +71,10 @@ class Settings:
     default_domain: str = ""
     cleartext_login: CleartextLogin = "never"
     missing_maildrop: Missing = "empty"
+    workers: str = "auto"
+    auth_cache_ttl: float = DEFAULT_TTL
+    clock_skew: float = 1.0
+    cache_size: float = 64.0
 
 
 DEFAULTS: Final = {field.name.replace("_", "-"): field.default for field in fields(Settings)}
@@ -75,8 +88,13 @@ _CHOICES: Final = {
     "missing-maildrop": get_args(Missing),
 }
 
+_NUMBERS: Final = frozenset(key for key in DEFAULTS if isinstance(DEFAULTS[key], float))
+"""The options that are numbers, 0 or more."""
 
-def checked(key: str, value: object, shown: str) -> str | tuple[str, ...]:
+_MAX_WORKERS: Final = 1024
+
+
+def checked(key: str, value: object, shown: str) -> Value:
     """Return *value* if the option *key* can have it.
 
     A single text is as good as a list of one, and for `REPEATABLE` options ``none`` is an empty
@@ -87,6 +105,10 @@ def checked(key: str, value: object, shown: str) -> str | tuple[str, ...]:
     """
     if key in REPEATABLE:
         return _checked_list(value, shown)
+    if key in _NUMBERS:
+        return _checked_number(value, shown)
+    if key == "workers":
+        return _checked_workers(value, shown)
     if not isinstance(value, str):
         raise ConfigError(f"{shown} must be a text in quotes, not {value!r}")
     choices = _CHOICES.get(key)
@@ -97,6 +119,28 @@ def checked(key: str, value: object, shown: str) -> str | tuple[str, ...]:
     if not value:
         raise ConfigError(f"{shown} is empty: give it a value or leave it out")
     return value
+
+
+def _checked_number(value: object, shown: str) -> float:
+    try:
+        number = -1.0 if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < inf:
+        raise ConfigError(f"{shown} must be a number, 0 or more, not {value!r}")
+    return number
+
+
+def _checked_workers(value: object, shown: str) -> str:
+    text = str(value)
+    if text != "auto" and not (
+        isinstance(value, int | str)
+        and text.isascii()
+        and text.isdigit()
+        and 1 <= int(text[:9]) <= _MAX_WORKERS
+    ):
+        raise ConfigError(f"{shown} must be auto or a number from 1 on, not {value!r}")
+    return text
 
 
 def _is_domain(value: str) -> bool:

@@ -55,6 +55,7 @@ def layer(directory: Path) -> Layer:
         "certificate": str(directory / "server.pem"),
         "auth": (f"popd-passwd:{directory / 'passwd'}",),
         "maildrop": f"maildir:{directory}/mail/{{local}}",
+        "workers": "1",
     }
 
 

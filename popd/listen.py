@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -12,6 +12,8 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
+
+from popd.server.transport import make_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,6 +86,7 @@ class Listener(Service):
     :param purpose: what is spoken there.
     :param shown: what error texts call the endpoint.
     :param give_up: called if the endpoint, having taken its time, could not listen after all.
+    :param accepting: whether to accept connections; if not, `accept` does, in another process.
     """
 
     _log: ClassVar = Logger()
@@ -98,12 +101,15 @@ class Listener(Service):
         purpose: Purpose,
         shown: str,
         give_up: Callable[[StartError], None],
+        *,
+        accepting: bool = True,
     ) -> None:
         self.purpose = purpose
         self._endpoint = endpoint
         self._factory = factory
         self._shown = shown
         self._give_up = self._refuse = give_up
+        self._accepting = accepting
         self._port: Deferred[IListeningPort | None] | None = None
 
     def privilegedStartService(self) -> None:
@@ -131,6 +137,11 @@ class Listener(Service):
         waiting, self._port = self._port, None
         return Deferred.fromCoroutine(self._stop(waiting))
 
+    def accept(self, reactor: Any) -> None:
+        """Accept connections in a forked process, whose reactor this is."""
+        if self._port is not None:
+            self._port.addCallback(_move, reactor)
+
     async def _stop(self, waiting: Deferred[IListeningPort | None] | None) -> None:
         if waiting is None:
             return
@@ -139,14 +150,18 @@ class Listener(Service):
         if port is not None:
             await (port.stopListening() or succeed(None))
 
-    async def _listen(self) -> IListeningPort | None:
+    async def _listen(self) -> Any:
         try:
-            port = await self._endpoint.listen(self._factory)
+            port: Any = await self._endpoint.listen(self._factory)
         except CancelledError:
             return None
         except Exception as error:  # noqa: BLE001 - endpoints fail in ways of their own
             self._refuse(self._refusal(error))
             return None
+        make_prompt(port)
+        if not self._accepting:
+            port.stopReading()
+            port._shouldShutdown = False  # noqa: SLF001 - it would end it for all processes
         self.address = port.getHost()
         self._log.info(
             "Listening on {address}, {purpose}",
@@ -162,6 +177,13 @@ class Listener(Service):
             reason = cause.strerror or reason
             hint = _HINTS.get(cause.errno or 0, "")
         return StartError(f"{self._shown}: cannot listen: {reason}{hint and f' ({hint})'}")
+
+
+def _move(port: Any, reactor: Any) -> Any:
+    if port is not None:
+        port.reactor = reactor
+        port.startReading()
+    return port
 
 
 def shown(address: IAddress) -> str:

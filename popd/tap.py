@@ -18,14 +18,15 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from popd import __version__, config, demo
+from popd.auth.cache import CredentialCache
 from popd.auth.chain import CheckerChain
 from popd.auth.realm import MaildropRealm
 from popd.listen import Listener, Purpose, StartError, parse_endpoint
 from popd.logs import bridge
 from popd.maildrop.template import MaildirStore
-from popd.server.factory import POP3Factory
-from popd.server.offload import Offload
+from popd.serve import Serving
 from popd.server.tls import load_context
+from popd.workers import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +53,12 @@ _HELP: Final = {
     "default-domain": "What stands behind the @ of a user name that has none.",
     "cleartext-login": "Who may log in without TLS: never, local or always.  (default: never)",
     "missing-maildrop": "What a Maildir not yet there is: empty or an error.  (default: empty)",
+    "workers": "How many processes serve; auto is one for each processor.  (default: auto)",
+    "auth-cache-ttl": "Seconds that a verified password counts without being verified again; 0"
+    " verifies every time.  (default: 300)",
+    "clock-skew": "Seconds by which the clocks of machines that share the mail may differ."
+    "  (default: 1)",
+    "cache-size": "MiB of memory, in each process, for what maildrops hold.  (default: 64)",
 }
 
 
@@ -147,7 +154,13 @@ class Server(MultiService):
             raise
 
     def listen(
-        self, option: str, description: str, factory: IProtocolFactory, purpose: Purpose
+        self,
+        option: str,
+        description: str,
+        factory: IProtocolFactory,
+        purpose: Purpose,
+        *,
+        accepting: bool,
     ) -> None:
         """Add an endpoint to listen on.
 
@@ -156,7 +169,12 @@ class Server(MultiService):
         """
         endpoint = parse_endpoint(self._reactor, option, description)
         listener = Listener(
-            endpoint, factory, purpose, f"{option} {description}", give_up=self._give_up
+            endpoint,
+            factory,
+            purpose,
+            f"{option} {description}",
+            give_up=self._give_up,
+            accepting=accepting,
         )
         self.listeners.append(listener)
         listener.setServiceParent(self)
@@ -194,27 +212,42 @@ def build(options: Options, reactor: Any) -> Server:
             else None
         )
     server = Server(reactor)
-    offload = Offload(reactor)
-    offload.setServiceParent(server)
-    factory = POP3Factory(
-        _portal(settings), offload, reactor, cleartext_login=settings.cleartext_login, tls=tls
-    )
+    workers = _worker_count(settings.workers)
+    hashers = max(_MIN_HASHERS, (os.cpu_count() or 1) // workers)
+    serving = Serving(_portal(settings), settings.cleartext_login, tls, hashers)
+    alone = workers == 1
     cleartext = Purpose.STLS if tls else Purpose.CLEARTEXT
     for description in settings.listen:
-        server.listen("--listen", description, factory, cleartext)
+        server.listen("--listen", description, serving.cleartext, cleartext, accepting=alone)
     for description in settings.listen_tls:
-        server.listen("--listen-tls", description, factory.implicit_tls(), Purpose.IMPLICIT_TLS)
+        server.listen(
+            "--listen-tls",
+            description,
+            serving.implicit_tls,
+            Purpose.IMPLICIT_TLS,
+            accepting=alone,
+        )
+    service = (
+        serving.on(reactor) if alone else Supervisor(reactor, workers, server.listeners, serving.on)
+    )
+    service.setServiceParent(server)
     if options["demo"]:
         guide = demo.Guide(demo.DIRECTORY, settings.certificate, password, server.listeners)
         guide.setServiceParent(server)
-    reactor.suggestThreadPoolSize(max(_MIN_HASHERS, os.cpu_count() or 1))
     return server
+
+
+def _worker_count(workers: str) -> int:
+    if workers != "auto":
+        return int(workers)
+    return len(os.sched_getaffinity(0))
 
 
 def _portal(settings: config.Settings) -> Portal:
     checkers = [_checker(description) for description in settings.auth]
     with _starting("--auth"):
-        chain = CheckerChain(checkers, settings.default_domain)
+        cache = CredentialCache(settings.auth_cache_ttl)
+        chain = CheckerChain(checkers, settings.default_domain, cache)
     with _starting("--maildrop"):
         store = MaildirStore.from_template(settings.maildrop, settings.missing_maildrop)
     if not Path(store.fixed).is_dir():

@@ -58,6 +58,10 @@ class FileTests(SynchronousTestCase):
                 default-domain = "Example.org"
                 cleartext-login = "local"
                 missing-maildrop = "error"
+                workers = 4
+                auth-cache-ttl = 60
+                clock-skew = 0.5
+                cache-size = 0
                 """
             ),
             {
@@ -70,8 +74,28 @@ class FileTests(SynchronousTestCase):
                 "default-domain": "Example.org",
                 "cleartext-login": "local",
                 "missing-maildrop": "error",
+                "workers": "4",
+                "auth-cache-ttl": 60.0,
+                "clock-skew": 0.5,
+                "cache-size": 0.0,
             },
         )
+
+    def test_numbers(self) -> None:
+        """Numbers may be written as texts, as on the command line."""
+        self.assertEqual(
+            self.read("clock-skew = '2.5'\nworkers = 'auto'"),
+            {"clock-skew": 2.5, "workers": "auto"},
+        )
+
+    def test_wrong_numbers(self) -> None:
+        """What is no number, or an impossible one, is refused and shown."""
+        for value in ("'x'", "-1", "nan", "inf", "true", "[1]"):
+            problem = self.refused(f"auth-cache-ttl = {value}")
+            self.assertIn("auth-cache-ttl must be a number, 0 or more, not ", problem)
+        for value in ("0", "-1", "'x'", "1.5", "true", "1000000000000", "'\u0661'"):
+            problem = self.refused(f"workers = {value}")
+            self.assertIn("workers must be auto or a number from 1 on, not ", problem)
 
     def test_empty(self) -> None:
         """A file need not say anything."""

@@ -26,6 +26,16 @@ class FakePort:
     """A port that counts how often it was closed."""
 
     closed = 0
+    reading = True
+    reactor: object = None
+
+    def stopReading(self) -> None:
+        """Accept nothing."""
+        self.reading = False
+
+    def startReading(self) -> None:
+        """Accept connections."""
+        self.reading = True
 
     def startListening(self) -> None:
         """Is never called on a port that an endpoint gives."""
@@ -197,6 +207,25 @@ class ListenerTests(SynchronousTestCase):
         self.listener.startService()
         self.successResultOf(self.listener.stopService())
         self.assertEqual((port.closed, self.listener.running), (1, 0))
+
+    def test_not_accepting(self) -> None:
+        """A listener for workers binds its port, and accepts only when a worker says so."""
+        self.listener._accepting = False
+        port = FakePort()
+        self.endpoint.port.callback(port)
+        self.listener.privilegedStartService()
+        self.assertFalse(port.reading)
+        reactor = object()
+        self.listener.accept(reactor)
+        self.assertTrue(port.reading)
+        self.assertIs(port.reactor, reactor)
+
+    def test_not_accepting_late(self) -> None:
+        """A listener that has no port, or has none any more, accepts nothing."""
+        self.listener.accept(object())
+        self.listener.privilegedStartService()
+        self.listener.accept(object())
+        self.endpoint.port.cancel()
 
     def test_stop_early(self) -> None:
         """A service that stops before it has its port does not wait for it."""

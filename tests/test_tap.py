@@ -17,11 +17,13 @@ from popd import __version__, demo
 from popd.config import DEFAULTS
 from popd.listen import Purpose, StartError
 from popd.tap import Options, Server, build
+from popd.workers import Supervisor
 
 MINIMUM = [
     *("--cleartext-login", "local"),
     *("--auth", "memory:ada:secret"),
     *("--maildrop", "maildir:/{local}"),
+    *("--workers", "1"),
 ]
 
 
@@ -153,6 +155,19 @@ class BuildTests(TapTestCase):
         reactor = FakeReactor()
         build(parsed(*MINIMUM), reactor)
         self.assertEqual(reactor.threads, max(2, os.cpu_count() or 1))
+
+    def test_workers(self) -> None:
+        """With several workers a supervisor forks them, and itself accepts no connection."""
+        server = build(parsed(*MINIMUM, "--workers", "3"), FakeReactor())
+        supervisor = server.services[-1]
+        self.assertIsInstance(supervisor, Supervisor)
+        self.assertFalse(server.listeners[0]._accepting)
+
+    def test_one_worker(self) -> None:
+        """One worker is the process itself."""
+        server = build(parsed(*MINIMUM), FakeReactor())
+        self.assertFalse([s for s in server.services if isinstance(s, Supervisor)])
+        self.assertTrue(server.listeners[0]._accepting)
 
     def test_not_mounted(self) -> None:
         """A mail disk that is not there is worth a warning; it may come."""

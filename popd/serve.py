@@ -1,0 +1,66 @@
+"""What one process serves with: made before a fork where it can be shared, after it where not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import MultiService
+from twisted.internet.protocol import Factory
+
+from popd.server.factory import CleartextLogin, POP3Factory
+from popd.server.offload import Offload
+
+if TYPE_CHECKING:
+    from twisted.cred.portal import Portal
+    from twisted.internet.interfaces import IAddress
+
+    from popd.server.tls import ServerTLS
+
+__all__ = ["Lobby", "Serving"]
+
+
+class Lobby(Factory):
+    """What listens for connections before it is known who will serve them."""
+
+    noisy = False
+
+    target: Any = None
+    """The factory that serves them, from when on that is known."""
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """Let the target do it; a connection that comes too early is closed."""
+        return self.target and self.target.buildProtocol(addr)
+
+
+class Serving:
+    """All that every process of a popd has in common.
+
+    :param portal: where credentials become maildrops.
+    :param cleartext_login: who may log in without TLS.
+    :param tls: the server's end of TLS, or None.
+    :param hashers: how many passwords a process checks at the same time.
+    """
+
+    def __init__(
+        self, portal: Portal, cleartext_login: CleartextLogin, tls: ServerTLS | None, hashers: int
+    ) -> None:
+        self.cleartext = Lobby()
+        self.implicit_tls = Lobby()
+        self._portal = portal
+        self._cleartext_login = cleartext_login
+        self._tls = tls
+        self._hashers = hashers
+
+    def on(self, reactor: Any) -> MultiService:
+        """Return the service that serves what comes into the lobbies, on *reactor*."""
+        service = MultiService()
+        offload = Offload(reactor)
+        offload.setServiceParent(service)
+        factory = POP3Factory(
+            self._portal, offload, reactor, cleartext_login=self._cleartext_login, tls=self._tls
+        )
+        self.cleartext.target = factory
+        if self._tls is not None:
+            self.implicit_tls.target = factory.implicit_tls()
+        reactor.suggestThreadPoolSize(self._hashers)
+        return service

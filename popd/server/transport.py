@@ -1,0 +1,47 @@
+"""TCP connections that send at once what the kernel takes.
+
+Twisted keeps what is written until the next turn of the reactor.  A server that answers as soon as
+it is asked then pays for two calls of epoll_ctl and a wake-up with every reply, more than for
+the reply itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import tcp
+
+__all__ = ["PromptServer", "make_prompt"]
+
+
+class _PromptConnection(tcp.Connection):
+    """The plain connection: what `PromptServer` is, and what TLS is spoken through."""
+
+    def write(self, data: bytes) -> None:
+        """Send *data*, or as much as the kernel takes; keep the rest for later."""
+        if self.connected and not (self.disconnecting or self._tempDataLen or self.dataBuffer):
+            sent = self.writeSomeData(data)
+            if sent == len(data):
+                return
+            if isinstance(sent, int):
+                data = data[sent:]
+        tcp.Connection.write(self, data)
+
+
+class PromptServer(tcp.Server):
+    """The server's end of a TCP connection."""
+
+    _base = _PromptConnection
+
+    def write(self, data: bytes) -> None:
+        """Send *data*, through TLS if that was started."""
+        if self.TLS:
+            super().write(data)
+        else:
+            _PromptConnection.write(self, data)  # type: ignore[arg-type]
+
+
+def make_prompt(port: Any) -> None:
+    """Let a TCP port's connections be prompt; other kinds of ports stay what they are."""
+    if getattr(port, "transport", None) is tcp.Server:
+        port.transport = PromptServer
