@@ -11,7 +11,8 @@ from popd.protocol.events import Problem
 from popd.protocol.lines import LINE_LIMIT
 from popd.protocol.sasl import MECHANISMS
 from popd.protocol.transaction import Transaction
-from popd.server.protocol import IDLE_TIMEOUT, LINGER, LOGIN_DEADLINE, LOGIN_TIMEOUT
+from popd.server.connection import LINGER
+from popd.server.protocol import IDLE_TIMEOUT, LOGIN_DEADLINE, LOGIN_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IMaildrop",
     "IMaildropStore",
+    "IPromptMaildrop",
     "MaildropError",
     "MaildropInUseError",
     "MaildropPermanentError",
@@ -98,6 +99,29 @@ class IMaildrop(Interface):
 
     def release() -> None:
         """Unlock the maildrop and let go of it.  A second call does nothing."""
+
+
+class IPromptMaildrop(IMaildrop):
+    """A maildrop that can tell when something would not have to wait for a disk.
+
+    What these do is safe in a thread that must not wait.  Where they say that they cannot, nothing
+    has happened, and the method of `IMaildrop` does it.
+    """
+
+    def open_promptly() -> Snapshot | None:
+        """Do what ``open`` does, or return None if it might take time.
+
+        :raises MaildropError: as ``open`` does.
+        """
+
+    def read_promptly(index: int, limit: int) -> bytes | None:
+        """Return all stored octets of a message, or None if they are more than *limit* or far away.
+
+        :raises MaildropError: as ``message`` does.
+        """
+
+    def release_promptly() -> bool:
+        """Do what ``release`` does and return True, or return False if it might take time."""
 
 
 class IMaildropStore(Interface):

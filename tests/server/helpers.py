@@ -140,6 +140,11 @@ class ServerCase(SynchronousTestCase):
         wire.clear()
         return protocol, wire
 
+    def settle(self) -> None:
+        """Let everybody have their turns until nobody wants one at once."""
+        while any(call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls()):
+            self.clock.advance(0)
+
     def lose(self, protocol: POP3Protocol, *, clean: bool = True) -> None:
         """Let the client close the connection."""
         protocol.connectionLost(Failure(ConnectionDone() if clean else ConnectionLost()))

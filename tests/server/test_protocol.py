@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -13,10 +13,19 @@ from twisted.logger import capturedLogs, formatEvent
 from zope.interface import implementer, noLongerProvides
 from zope.interface.verify import verifyObject
 
-from popd.maildrop.interfaces import MaildropPermanentError, MaildropTemporaryError
-from popd.server.protocol import IDLE_TIMEOUT, LINGER, LOGIN_DEADLINE, LOGIN_TIMEOUT, READ_AHEAD
+from popd.maildrop.interfaces import (
+    IPromptMaildrop,
+    MaildropPermanentError,
+    MaildropTemporaryError,
+)
+from popd.maildrop.memory import MemoryMaildrop
+from popd.server.connection import LINGER, READ_AHEAD, SLICE
+from popd.server.protocol import IDLE_TIMEOUT, LOGIN_DEADLINE, LOGIN_TIMEOUT
 from popd.server.transfer import CHUNK
 from tests.server.helpers import LOGGED_IN, LOGIN, MAIL, ServerCase, Wire
+
+if TYPE_CHECKING:
+    from popd.protocol.snapshot import Snapshot
 
 DENIED = b"-ERR [AUTH] wrong user name or password\r\n"
 OCTETS = sum(len(message.replace(b"\n", b"\r\n")) for _, message in MAIL)
@@ -74,9 +83,11 @@ class SessionTests(ServerCase):
         self.assertEqual(self.left(), [b"uid-2", b"uid-3"])
 
     def test_many_messages(self) -> None:
-        """Ten thousand commands in one segment need no deep stack."""
+        """Ten thousand commands in one segment need no deep stack, and leave others their turns."""
         protocol, wire = self.log_in()
         protocol.dataReceived(b"RETR 1\r\n" * 10_000)
+        self.assertEqual(wire.value().count(b"Subject: one"), SLICE)
+        self.settle()
         self.assertEqual(wire.value().count(b"Subject: one"), 10_000)
 
     def test_data_after_the_end(self) -> None:
@@ -336,6 +347,104 @@ class SizeTests(ServerCase):
         self.assertIn("Message uid-2 has 22 octets, not 23", str(formatEvent(events[0])))
 
 
+@implementer(IPromptMaildrop)
+class PromptMaildrop(MemoryMaildrop):
+    """A maildrop with some things near at hand."""
+
+    near = True
+
+    def open_promptly(self) -> Snapshot | None:
+        """Open if it is near."""
+        return self.open() if self.near else None
+
+    def read_promptly(self, index: int, limit: int) -> bytes | None:
+        """Read if it is near and not too much."""
+        if not self.near:
+            return None
+        message = self.message(index)
+        return message.read(limit) if message.octets <= limit else None
+
+    def release_promptly(self) -> bool:
+        """Release if it is near."""
+        if self.near:
+            self.release()
+        return self.near
+
+
+class PromptTests(ServerCase):
+    """What would not have to wait for a disk is done at once."""
+
+    def setUp(self) -> None:
+        """Serve a prompt maildrop, and let nothing else have its way."""
+        super().setUp()
+        self.maildrop = PromptMaildrop(self.box)
+        realm = mock.patch("popd.maildrop.memory.MemoryStore.maildrop", return_value=self.maildrop)
+        realm.start()
+        self.addCleanup(realm.stop)
+        self.offload.hold = True
+
+    def test_near(self) -> None:
+        """Log-in, messages and QUIT without deletions need no thread."""
+        protocol, wire = self.log_in()
+        protocol.dataReceived(b"RETR 2\r\nTOP 2 0\r\nQUIT\r\n")
+        self.assertEqual(
+            wire.value(),
+            b"+OK 22 octets\r\nSubject: two\r\n\r\n..dot\r\n.\r\n"
+            b"+OK\r\nSubject: two\r\n\r\n.\r\n+OK bye\r\n",
+        )
+        self.assertEqual(self.offload.waiting, [])
+        self.assertFalse(self.box.locked)
+
+    def test_far(self) -> None:
+        """What is far away goes the long way."""
+        self.maildrop.near = False
+        protocol, wire = self.connect()
+        protocol.dataReceived(LOGIN + b"RETR 2\r\nQUIT\r\n")
+        for _ in range(3):
+            self.assertEqual(len(self.offload.waiting), 1)
+            self.offload.go()
+        self.assertTrue(wire.value().endswith(b"..dot\r\n.\r\n+OK bye\r\n"))
+        self.assertFalse(self.box.locked)
+
+    def test_deletions(self) -> None:
+        """Deletions go the long way."""
+        protocol, _ = self.log_in()
+        protocol.dataReceived(b"DELE 1\r\nQUIT\r\n")
+        self.assertEqual(len(self.left()), 3)
+        self.offload.go()
+        self.assertEqual(self.left(), [b"uid-2", b"uid-3"])
+
+    def test_big(self) -> None:
+        """So do big messages."""
+        self.box.messages.append((b"big", MessageTests.big))
+        protocol, wire = self.log_in()
+        protocol.dataReceived(b"RETR 4\r\n")
+        self.assertEqual(wire.value(), b"")
+        self.assertEqual(len(self.offload.waiting), 1)
+
+    def test_problems(self) -> None:
+        """Errors are told in the same way."""
+        protocol, wire = self.log_in()
+        del self.box.messages[0]
+        protocol.dataReceived(b"RETR 1\r\n")
+        self.assertEqual(wire.value(), b"-ERR that message is no longer there\r\n")
+        other, wire = self.connect()
+        other.dataReceived(LOGIN)
+        self.assertIn(b"-ERR [IN-USE]", wire.value())
+
+    def test_lost(self) -> None:
+        """Nothing is deleted behind a message that the client cannot have read."""
+        protocol, wire = self.log_in()
+        wire.stuck = True
+        protocol.dataReceived(b"RETR 1\r\nRETR 2\r\nDELE 1\r\nQUIT\r\n")
+        self.lose(protocol, clean=False)
+        self.offload.hold = False
+        while self.offload.waiting:
+            self.offload.go()
+        self.assertEqual(len(self.left()), 3)
+        self.assertFalse(self.box.locked)
+
+
 class LastWordsTests(ServerCase):
     """What a client said before it closed still counts."""
 
@@ -445,6 +554,7 @@ class BackPressureTests(ServerCase):
         self.assertEqual(wire.value().count(b"+OK"), 1)
         self.assertEqual(wire.producerState, "paused")
         wire.unstick()
+        self.settle()
         self.assertEqual(wire.value().count(b"+OK"), 10_000)
         self.assertEqual(wire.producerState, "producing")
 
@@ -457,6 +567,7 @@ class BackPressureTests(ServerCase):
         self.assertEqual(wire.producerState, "paused")
         self.offload.hold = False
         self.offload.go()
+        self.settle()
         self.assertEqual(wire.value().count(b"+OK"), 1 + READ_AHEAD)
         self.assertEqual(wire.producerState, "producing")
 

@@ -1,0 +1,228 @@
+"""A connection whose client may be slow, silent, gone, or in a hurry.
+
+What is said on it is the subclass's business.  One rule keeps it simple: whoever serves a client
+waits for at most one thing at a time, and `Connection.advance` goes on when that thing is done, or
+when the client has read what was written, whichever was waited for.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ITCPTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.python.failure import Failure
+
+__all__ = ["LINGER", "READ_AHEAD", "SLICE", "Connection"]
+
+LINGER: Final = 60.0
+"""Seconds that a client has to read the last replies and close, before the connection is cut."""
+
+READ_AHEAD: Final = 4_096
+"""Octets of commands that may wait their turn before popd stops reading more."""
+
+SLICE: Final = 64
+"""Steps that are made for one client in a row before it is the others' turn."""
+
+_WORK_CHECK: Final = 60.0
+"""Seconds between two looks whether a client is silent, while it is popd that is at work."""
+
+Result = TypeVar("Result")
+
+
+@implementer(IPushProducer, IHalfCloseableProtocol)
+class Connection(Protocol):
+    """One connection, served step by step.
+
+    :param clock: what time-outs are measured with.
+    """
+
+    log = Logger()
+    transport: Any  # TCP, UNIX or TLS: they have no interface in common that says it all
+    _timer: IDelayedCall
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self.lost = False
+        """Whether nobody reads what is written any more."""
+        self.over = False
+        """Whether nothing more is done for this client."""
+        self._advancing = False
+        self._working = False  # the client waits for popd
+        self._no_more_input = False  # the client has said its last word
+        self._writable = True  # the client reads what is written
+        self._reading = True  # popd reads what the client writes
+        self._drained: Deferred[None] | None = None
+
+    # What a subclass says.
+
+    @abstractmethod
+    def step(self) -> bool | None:
+        """Do one thing for the client.
+
+        Returns True if there may be another to do, False if something has to be waited for that was
+        begun with `begin`, None if there is nothing to do until the client says more.
+        """
+
+    @property
+    @abstractmethod
+    def backlog(self) -> int:
+        """How many octets of what the client said still wait for their turn."""
+
+    @abstractmethod
+    def deadline(self) -> float:
+        """Return when the client will have been silent for too long, by the clock."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Let go of all that is held for the client.  A second call does nothing."""
+
+    # What a subclass uses.
+
+    def write(self, data: bytes) -> None:
+        """Send *data*, if there is somebody who reads it."""
+        if not self.lost:
+            self.transport.write(data)
+
+    async def wait(self, result: Deferred[Result]) -> Result:
+        """Wait for something that the client has to wait for too."""
+        self._working = True
+        try:
+            return await result
+        finally:
+            self._working = False
+            self.active = self._clock.seconds()
+
+    async def until_read(self) -> None:
+        """Wait until the client has read most of what was written, or is gone."""
+        if not self._writable:
+            self._drained = Deferred()
+            await self._drained
+
+    def begin(self, work: Coroutine[Deferred[Any], Any, None]) -> bool:
+        """Start *work*; return whether it is done already.  When it is, `advance` goes on."""
+        finished = Deferred.fromCoroutine(work).addErrback(self._failed)
+        if finished.called:
+            return True
+        finished.addCallback(lambda _: self.advance())
+        return False
+
+    def end(self) -> None:
+        """Let go of everything; close when the client has read what was written."""
+        if self.over:
+            return
+        self.over = True
+        self.release()
+        if not self.lost:
+            self._timer.reset(LINGER)
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Let go of everything and cut the connection, so that nothing more reaches the client."""
+        self.over = True
+        self.release()
+        self.transport.abortConnection()
+
+    def advance(self) -> None:
+        """Do what there is to do, until something has to be waited for."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            for _ in range(SLICE):
+                if not self._writable or self.over:
+                    break
+                more = self.step()
+                if more is None and self._no_more_input:
+                    self.end()
+                if not more:
+                    break
+                self.active = self._clock.seconds()
+            else:
+                self._clock.callLater(0, self.advance)
+        finally:
+            self._advancing = False
+        self._throttle()
+
+    # What Twisted tells.
+
+    def connectionMade(self) -> None:
+        """Begin to measure time, and to watch whether the client reads."""
+        self.begun = self.active = self._clock.seconds()
+        """When the connection began, and when something was done on it last."""
+        self._timer = self._clock.callLater(self.deadline() - self.begun, self._check_time)
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+        self.transport.registerProducer(self, streaming=True)
+
+    def readConnectionLost(self) -> None:
+        """The client will send no more, but still reads: carry out what it said."""
+        self._no_more_input = True
+        self.advance()
+
+    def writeConnectionLost(self) -> None:
+        """The client reads no more."""
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The client is gone.  What it said before still counts."""
+        self.lost = self._no_more_input = True
+        self.resumeProducing()  # there is nothing to wait for any more
+        if self._timer.active():
+            self._timer.cancel()
+
+    def pauseProducing(self) -> None:
+        """The client does not read as fast as popd writes."""
+        self._writable = False
+
+    def resumeProducing(self) -> None:
+        """The client has read most of what was written."""
+        self._writable = True
+        self.active = self._clock.seconds()
+        if self._drained is not None:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
+        self.advance()
+
+    def stopProducing(self) -> None:
+        """The connection is going; `connectionLost` does the rest."""
+
+    # Inside.
+
+    def _throttle(self) -> None:
+        """Read no more than can be carried out; after the end, read and ignore."""
+        reading = self.over or self.backlog <= READ_AHEAD
+        if reading != self._reading and not self.lost:
+            self._reading = reading
+            if reading:
+                self.transport.resumeProducing()
+            else:
+                self.transport.pauseProducing()
+
+    def _failed(self, failure: Failure) -> None:
+        """Something went wrong that nobody thought of: an error in popd or in a plugin."""
+        self.log.failure("Session broken off", failure)
+        self.abort()
+
+    def _check_time(self) -> None:
+        """End a connection whose client has been silent for too long."""
+        now = self._clock.seconds()
+        end = now + _WORK_CHECK if self._working else self.deadline()
+        if self.over or (now >= end and not self._writable):
+            self.abort()
+        elif now >= end:
+            self._timer = self._clock.callLater(LINGER, self._check_time)
+            self.end()
+            self._throttle()
+        else:
+            self._timer = self._clock.callLater(end - now, self._check_time)

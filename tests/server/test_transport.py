@@ -1,0 +1,107 @@
+"""Tests of `popd.server.transport`: real sockets, but no reactor that turns by itself."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.internet.protocol import Protocol
+from twisted.internet.testing import MemoryReactor
+from twisted.trial.unittest import SynchronousTestCase
+
+from popd.server.transport import PromptServer, make_prompt
+
+
+class PromptTests(SynchronousTestCase):
+    """What is written goes to the kernel at once."""
+
+    def setUp(self) -> None:
+        """Make a connection."""
+        self.client, server = socket.socketpair()
+        self.addCleanup(self.client.close)
+        self.addCleanup(server.close)
+        server.setblocking(False)
+        self.client.setblocking(False)
+        self.reactor: Any = MemoryReactor()
+        self.transport: Any = PromptServer(
+            server,
+            Protocol(),
+            ("192.0.2.1", 1),
+            None,  # type: ignore[arg-type]
+            0,
+            self.reactor,
+        )
+
+    def read(self) -> bytes:
+        """Return what has arrived."""
+        received = b""
+        try:
+            while data := self.client.recv(1 << 20):
+                received += data
+        except BlockingIOError:
+            pass
+        return received
+
+    def writing(self) -> bool:
+        """Tell whether the reactor was asked to say when the client reads."""
+        return self.transport in self.reactor.getWriters()
+
+    def test_at_once(self) -> None:
+        """A reply arrives without a turn of the reactor."""
+        self.transport.write(b"+OK\r\n")
+        self.assertEqual(self.read(), b"+OK\r\n")
+        self.assertFalse(self.writing())
+
+    def test_full(self) -> None:
+        """What the kernel does not take is kept, and what follows stays behind it."""
+        big = b"x" * 4_000_000
+        self.transport.write(big)
+        self.transport.write(b"y")
+        self.assertTrue(self.writing())
+        received = self.read()
+        self.assertLess(len(received), len(big))
+        while self.writing():
+            self.transport.doWrite()
+            received += self.read()
+        self.assertEqual(received, big + b"y")
+        self.transport.write(b"z")
+        self.assertEqual(self.read(), b"z")
+
+    def test_client_gone(self) -> None:
+        """An error is left for the reactor to find."""
+        self.client.close()
+        self.transport.write(b"x")
+        self.transport.write(b"x")
+        self.assertTrue(self.writing())
+
+    def test_closing(self) -> None:
+        """Nothing is written once the connection is closing."""
+        self.transport.loseConnection()
+        self.transport.write(b"x")
+        self.assertEqual(self.read(), b"")
+
+    def test_tls(self) -> None:
+        """Under TLS plaintext goes to TLS, and what TLS makes of it goes at once."""
+        written: list[bytes] = []
+        self.transport.TLS = True
+        self.transport.protocol.write = written.append
+        self.transport.write(b"secret")
+        self.assertEqual((written, self.read()), ([b"secret"], b""))
+        PromptServer._base.write(self.transport, b"ciphertext")
+        self.assertEqual(self.read(), b"ciphertext")
+
+
+class PortTests(SynchronousTestCase):
+    """Ports make such connections."""
+
+    def test_tcp(self) -> None:
+        """A TCP port does."""
+        port = tcp.Port(0, None)  # type: ignore[arg-type]
+        make_prompt(port)
+        self.assertIs(port.transport, PromptServer)
+
+    def test_others(self) -> None:
+        """Other ports are left alone."""
+        port = object()
+        make_prompt(port)
