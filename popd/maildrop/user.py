@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 __all__ = ["MAX_NAME_OCTETS", "UserName"]
 
@@ -28,6 +29,7 @@ class UserName:
         return f"{self.local}@{self.domain}" if self.domain else self.local
 
     @classmethod
+    @lru_cache(maxsize=4096)
     def parse(cls, given: bytes | str, default_domain: str = "") -> UserName | None:
         """Return the user that *given* means, or None if no user can have that name.
 

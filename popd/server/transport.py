@@ -10,6 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import tcp
+from twisted.internet.main import CONNECTION_DONE
+from twisted.python.failure import Failure
+
+from popd.server.connection import Connection
 
 __all__ = ["PromptServer", "make_prompt"]
 
@@ -32,6 +36,19 @@ class PromptServer(tcp.Server):
     """The server's end of a TCP connection."""
 
     _base = _PromptConnection
+
+    def loseConnection(self) -> None:
+        """Close; at once, if nothing is left to be sent."""
+        if (
+            self.connected
+            and isinstance(self.protocol, Connection)  # neither TLS nor a proxy's header before it
+            and not (self.TLS or self.disconnecting or self.producer)
+            and not (self._tempDataLen or self.dataBuffer)
+        ):
+            self.disconnecting = True
+            self.connectionLost(Failure(CONNECTION_DONE))
+        else:
+            super().loseConnection()
 
     def write(self, data: bytes) -> None:
         """Send *data*, through TLS if that was started."""

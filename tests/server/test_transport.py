@@ -7,10 +7,28 @@ from typing import Any
 
 from twisted.internet import tcp
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
+from popd.server.connection import Connection
 from popd.server.transport import PromptServer, make_prompt
+
+
+class Silent(Connection):
+    """A connection on which nothing is said."""
+
+    backlog = 0
+
+    def step(self) -> None:
+        """There is nothing to do."""
+
+    def deadline(self) -> float:
+        """Return some time."""
+        return 60.0
+
+    def release(self) -> None:
+        """Nothing is held."""
 
 
 class PromptTests(SynchronousTestCase):
@@ -18,7 +36,9 @@ class PromptTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make a connection."""
-        self.client, server = socket.socketpair()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.client = socket.create_connection(listener.getsockname())
+            server, _ = listener.accept()
         self.addCleanup(self.client.close)
         self.addCleanup(server.close)
         server.setblocking(False)
@@ -80,6 +100,26 @@ class PromptTests(SynchronousTestCase):
         self.transport.loseConnection()
         self.transport.write(b"x")
         self.assertEqual(self.read(), b"")
+
+    def test_close_at_once(self) -> None:
+        """A session that is over, with nothing left to be sent, closes without a turn."""
+        self.transport.protocol = protocol = Silent(Clock())
+        protocol.makeConnection(self.transport)
+        protocol.write(b"bye")
+        protocol.end()
+        self.assertEqual(self.read(), b"bye")
+        self.assertTrue(protocol.lost)
+        self.assertFalse(self.writing())
+        self.assertEqual(self.client.recv(1), b"")
+
+    def test_close_when_sent(self) -> None:
+        """With something left to be sent, the connection closes when that is done."""
+        self.transport.protocol = protocol = Silent(Clock())
+        protocol.makeConnection(self.transport)
+        protocol.write(b"x" * 4_000_000)
+        protocol.end()
+        self.assertFalse(protocol.lost)
+        self.assertTrue(self.writing())
 
     def test_tls(self) -> None:
         """Under TLS plaintext goes to TLS, and what TLS makes of it goes at once."""
