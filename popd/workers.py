@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.main import installReactor
 from twisted.logger import Logger
@@ -40,6 +41,28 @@ RETRY: Final = 1.0
 
 STOP_TIMEOUT: Final = 20.0
 """Seconds that workers have to end in good order."""
+
+
+class _LeanReactor(EPollReactor):
+    """Twisted's epoll reactor without what it does at every event for its old way of logging."""
+
+    def doPoll(self, timeout: float | None) -> None:
+        """Wait for events, and let those read or write whom they are for."""
+        try:
+            events = self._poller.poll(-1 if timeout is None else timeout, len(self._selectables))
+        except InterruptedError:
+            return
+        for descriptor, event in events:
+            selectable = self._selectables.get(descriptor)
+            if selectable is not None:
+                self._doReadOrWrite(selectable, descriptor, event)
+
+    doIteration = doPoll
+
+
+def _fresh_reactor(old: Any) -> Any:
+    """Return a reactor of the same kind as *old*, in which nothing has happened yet."""
+    return _LeanReactor() if type(old) is EPollReactor else type(old)()
 
 
 @dataclass(eq=False)
@@ -144,7 +167,7 @@ class Supervisor(Service):
             signal.set_wakeup_fd(-1)
             for other in self._workers.values():
                 other.channel.let_go()
-            reactor = type(self._reactor)()
+            reactor = _fresh_reactor(self._reactor)
             del sys.modules["twisted.internet.reactor"]
             installReactor(reactor)
             self._run(reactor, theirs)
