@@ -11,7 +11,7 @@ from twisted.cred.error import LoginDenied, UnauthorizedLogin
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import Interface, implementer
 
 from popd.auth.cache import CredentialCache, IVersioned
 from popd.maildrop.user import UserName
@@ -19,7 +19,7 @@ from popd.maildrop.user import UserName
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["AuthTemporaryError", "CheckerChain"]
+__all__ = ["Attempt", "AuthTemporaryError", "CheckerChain", "IKnowsBareNames"]
 
 _log = Logger()
 
@@ -31,13 +31,18 @@ class AuthTemporaryError(Exception):
     """Whether the credentials are right cannot be told now: ``[SYS/TEMP]`` (RFC 3206 section 4)."""
 
 
+class IKnowsBareNames(Interface):
+    """Marks a checker that heeds the ``bare`` of `Attempt`; others are asked for it anew."""
+
+
 @implementer(ICredentialsChecker)
 class CheckerChain:
     """Asks checkers in order; the first that accepts decides who the user is.
 
-    The user name is brought into its canonical spelling first, and the checkers see no other.
-    A name that no user can have, an empty password and one with NUL never get in, whatever the
-    checkers say, but cost what a wrong password costs.
+    The user name is brought into its canonical spelling first, and completed with the default
+    domain.  A checker that does not know the complete name may know the bare one; the avatar id is
+    complete in any case.  A name that no user can have, an empty password and one with NUL never
+    get in, whatever the checkers say, but cost what a wrong password costs.
 
     Names and passwords must be given to the checkers as octets, as Twisted's own want them.
 
@@ -75,7 +80,11 @@ class CheckerChain:
     async def _ask(self, username: bytes, password: bytes) -> bytes | tuple[()]:
         user = UserName.parse(username, self._default_domain)
         possible = user is not None and password and b"\0" not in password
-        attempt = _Attempt(str(user).encode() if possible else _NOBODY, password)
+        attempt = Attempt(_NOBODY, password)
+        if user is not None and possible:
+            attempt = Attempt(str(user).encode(), password)
+            if user.domain and user.domain == self._default_domain.lower():
+                attempt.bare = user.local.encode()
         in_doubt = False
         for link in self._links:
             version = link.version()
@@ -85,17 +94,26 @@ class CheckerChain:
                 in_doubt = True
                 continue
             if avatar_id and possible:
+                avatar_id = self._completed(avatar_id)
                 self._cache.put(username, password, avatar_id, link.checker, version)
                 return avatar_id
         if in_doubt and possible:
             raise AuthTemporaryError
         raise UnauthorizedLogin
 
+    def _completed(self, avatar_id: bytes) -> bytes:
+        user = UserName.parse(avatar_id, self._default_domain)
+        return avatar_id if user is None else str(user).encode()
 
-class _Attempt(UsernamePassword):
+
+class Attempt(UsernamePassword):
     """Credentials that give nothing away by the time it takes to compare them."""
 
+    bare = b""
+    """The name without the default domain, if it is in that."""
+
     def checkPassword(self, password: bytes) -> bool:
+        """Tell whether *password* is the one that was given."""
         return compare_digest(self.password, _octets(password))
 
 
@@ -117,11 +135,17 @@ class _Link:
         """Return the checker's version, if it has any."""
         return self.checker.version() if IVersioned.providedBy(self.checker) else None
 
-    async def ask(self, attempt: _Attempt) -> bytes:
+    async def ask(self, attempt: Attempt) -> bytes:
         """Return the avatar id, or ``b""`` if the checker refuses or grants anonymous access.
 
         :raises AuthTemporaryError: the checker cannot answer now.
         """
+        avatar_id = await self._ask(attempt)
+        if attempt.bare and not avatar_id and not IKnowsBareNames.providedBy(self.checker):
+            avatar_id = await self._ask(Attempt(attempt.bare, attempt.password))
+        return avatar_id
+
+    async def _ask(self, attempt: Attempt) -> bytes:
         try:
             answer = await maybeDeferred(self.checker.requestAvatarId, attempt)
         except (UnauthorizedLogin, LoginDenied):

@@ -13,6 +13,7 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from popd.auth.cache import IVersioned
+from popd.auth.chain import IKnowsBareNames
 from popd.maildrop.user import UserName
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["PasswdCheckerFactory", "PasswordFileChecker"]
 
 
-@implementer(ICredentialsChecker, IVersioned)
+@implementer(ICredentialsChecker, IVersioned, IKnowsBareNames)
 class PasswordFileChecker:
     """Checks passwords against a password file; an avatar id is a user's canonical name in UTF-8.
 
@@ -44,17 +45,18 @@ class PasswordFileChecker:
 
     def requestAvatarId(self, credentials: IUsernamePassword) -> Deferred[bytes | tuple[()]]:
         """Return the user's canonical name, later; fails with UnauthorizedLogin."""
-        return self._defer(self._verify, credentials.username, credentials.password)
+        bare = getattr(credentials, "bare", b"")
+        return self._defer(self._verify, credentials.username, credentials.password, bare)
 
     def version(self) -> object:
         """See `IVersioned`: the version of the file."""
         return self._file.version()
 
-    def _verify(self, username: bytes, password: bytes) -> bytes:
+    def _verify(self, username: bytes, password: bytes, bare: bytes = b"") -> bytes:
         """Do the work, in whichever thread."""
         user = UserName.parse(username)
         name = "" if user is None else str(user)  # nobody is called "": an unknown user's work
-        if not self._file.verify(name, password):
+        if not self._file.verify(name, password, bare.decode()):
             raise UnauthorizedLogin
         return name.encode()
 

@@ -102,8 +102,10 @@ class PasswordFile:
             return object()
         return fingerprint if fingerprint == self._fingerprint else object()
 
-    def verify(self, name: str, password: bytes) -> bool:
+    def verify(self, name: str, password: bytes, bare: str = "") -> bool:
         """Tell whether *password* is that of the user whose canonical name is *name*.
+
+        :param bare: what the user may be called here instead, without the default domain.
 
         An unknown user costs what a known one costs: the password is then checked against that
         of another user, the same each time for the same name.
@@ -113,7 +115,7 @@ class PasswordFile:
         table = self._current()
         digest = blake2b(name.encode(errors="backslashreplace"), digest_size=8, key=self._key)
         other = table.fields[int.from_bytes(digest.digest(), "big") % len(table.fields)]
-        field = table.users.get(name)
+        field = table.users.get(name, table.users.get(bare))
         return schemes.parse(field or other).verify(password) and bool(field)
 
     def _current(self) -> _Table:

@@ -44,7 +44,7 @@ class ChainTests(SynchronousTestCase):
         self.clock = Clock()
         self.cache = CredentialCache(60, self.clock.seconds)
         self.checker = VersionedChecker(b"joe")
-        self.chain = CheckerChain([self.checker], "example.org", self.cache)
+        self.chain = CheckerChain([self.checker], cache=self.cache)
 
     def ask(self, password: bytes = b"secret", name: bytes = b"joe") -> AvatarId:
         """Return the answer, which has to be there at once."""

@@ -314,3 +314,54 @@ class ThroughAPortal(SynchronousTestCase):
         for name, password in ((b"alice", b"builder"), (b"bob", b"wonderland"), (b"dave", b"x")):
             login = self.portal.login(UsernamePassword(name, password), None, IMaildrop)
             self.failureResultOf(login, UnauthorizedLogin)
+
+
+class DefaultDomain(ChainTestCase):
+    """Bare names and complete ones are the same user's."""
+
+    def chain(self, *checkers: ICredentialsChecker) -> CheckerChain:
+        """Return a chain in example.org."""
+        return CheckerChain(checkers, "Example.org")
+
+    def file(self, text: str) -> PasswordFileChecker:
+        """Return a checker of a password file."""
+        path = Path(self.mktemp())
+        path.write_text(text, encoding="ascii")
+        return PasswordFileChecker(PasswordFile(path), maybeDeferred)
+
+    def test_bare_names_known(self) -> None:
+        """A checker that knows bare names knows their complete ones; the avatar id is complete."""
+        memory = InMemoryUsernamePasswordDatabaseDontUse(alice=b"wonderland")
+        for checker in (memory, self.file("alice:{PLAIN}wonderland\n")):
+            for name in (b"alice", b"Alice@example.ORG"):
+                self.assertEqual(self.ask(self.chain(checker), name), b"alice@example.org")
+
+    def test_complete_names_known(self) -> None:
+        """A checker that knows complete names knows the bare ones."""
+        checker = self.file("alice@example.org:{PLAIN}wonderland\n")
+        for name in (b"alice", b"alice@example.org"):
+            self.assertEqual(self.ask(self.chain(checker), name), b"alice@example.org")
+
+    def test_both_known(self) -> None:
+        """In a file that has both, the complete name counts."""
+        checker = self.file("alice:{PLAIN}x\nalice@example.org:{PLAIN}wonderland\n")
+        self.assertEqual(self.ask(self.chain(checker)), b"alice@example.org")
+        self.assertFails(UnauthorizedLogin, self.chain(checker), password=b"x")
+
+    def test_other_domains(self) -> None:
+        """A name in another domain is not the bare one."""
+        memory = InMemoryUsernamePasswordDatabaseDontUse(alice=b"wonderland")
+        for checker in (memory, self.file("alice:{PLAIN}wonderland\n")):
+            chain = self.chain(checker)
+            self.assertFails(UnauthorizedLogin, chain, b"alice@example.com")
+
+    def test_shut_out(self) -> None:
+        """A complete name that cannot log in does not get in by its bare one."""
+        checker = self.file(
+            "alice@example.org:{PLAIN}wonderland::::::nologin\nalice:{PLAIN}wonderland\n"
+        )
+        self.assertFails(UnauthorizedLogin, self.chain(checker))
+
+    def test_strange_avatar(self) -> None:
+        """An avatar id that is no user name is left for the realm to refuse."""
+        self.assertEqual(self.ask(self.chain(FakeChecker(b"../x"))), b"../x")
