@@ -6,7 +6,6 @@ import atexit
 import os
 import sys
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.application.service import MultiService
@@ -250,7 +249,7 @@ def _portal(settings: config.Settings) -> Portal:
         chain = CheckerChain(checkers, settings.default_domain, cache)
     with _starting("--maildrop"):
         store = MaildirStore.from_template(settings.maildrop, settings.missing_maildrop)
-    if not Path(store.fixed).is_dir():
+    if not store.survey():
         _log.warn("{path} is no directory; is it not mounted? Nobody gets mail", path=store.fixed)
     return Portal(MaildropRealm(store), [chain])
 

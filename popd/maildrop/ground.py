@@ -31,6 +31,19 @@ class Ground:
         self._missing = missing
         self._proven: tuple[int, int] | None = None
 
+    def survey(self) -> bool:
+        """Look at the ground before anybody stands on it; return whether it is there.
+
+        If there is something on it, it is taken for the ground that Maildirs will be found on.
+        """
+        try:
+            with os.scandir(self.path) as entries:
+                if any(True for _ in entries):
+                    self.prove()
+        except (OSError, MaildropTemporaryError):
+            return False
+        return True
+
     def prove(self) -> None:
         """Remember the ground as it is now: a Maildir was just found on it.
 

@@ -64,6 +64,14 @@ class MaildirStore:
                 raise ValueError(f"{template!r} has an unknown {{{name}}}; there are {known}")
         return cls(parts, "error" if missing == "error" else "empty")
 
+    def survey(self) -> bool:
+        """Look whether `fixed` is there, and remember which directory it is.
+
+        Called once at the start, before processes part: each of them then notices if it becomes
+        another one, as when a disk is unmounted.
+        """
+        return self._ground.survey()
+
     def maildrop(self, user: UserName) -> Maildir:
         """See `IMaildropStore.maildrop`.
 

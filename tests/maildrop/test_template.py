@@ -200,6 +200,24 @@ class MissingTests(MaildirTestCase):
         ground.rename(self.ground)
         self.assert_empty(UserName("carol", "example.org"))
 
+    def test_survey(self) -> None:
+        """What was there at the start is the ground, though nobody has opened a maildrop yet."""
+        self.assertTrue(self.store.survey())
+        self.assert_empty(UserName("carol", "example.org"))
+        self.ground.rename(self.ground.with_name("unmounted"))
+        self.ground.mkdir()
+        self.assert_error(ALICE)
+
+    def test_survey_of_nothing(self) -> None:
+        """An empty directory proves nothing: a disk may be mounted on it yet."""
+        ground = self.ground.rename(self.ground.with_name("unmounted"))
+        self.assertFalse(self.store.survey())
+        self.ground.mkdir()
+        self.assertTrue(self.store.survey())
+        self.ground.rmdir()
+        ground.rename(self.ground)
+        self.assert_empty(UserName("carol", "example.org"))
+
     def test_new_disk(self) -> None:
         """Once mail is found there, another directory in its place is the ground."""
         self.prove()
