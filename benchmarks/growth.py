@@ -92,7 +92,7 @@ def _users(servers: list[Server], bench: Bench, largest: int) -> Curve:
             line += [f"{server.meter.memory() / _KB**2:,.0f}", f"{login * 1000:.3g}"]
             before = server.meter.cpu()
             maildrops.write_passwords(path, [f"user{number}" for number in range(count + 1)])
-            bench.log_in_once(server, row)
+            bench.log_in(server, row)
             line.append(f"{(server.meter.cpu() - before) * 1000:.3g}")
         table.append(line)
     return "How the cost grows with the users in the password file:", table

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _SETTLE: Final = 0.3
 """Seconds for a server to come to rest before its memory is looked at."""
 
+_WARM_SESSIONS: Final = 20
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -113,9 +115,9 @@ class Bench:
         return Sample(spent / result["sessions"], result["rate"])
 
     def _memory(self, server: Server, row: Row) -> Sample:
-        """Start anew, see what it takes after a session, and with many."""
+        """Start anew, see what it takes after some sessions of one user, and with many."""
         server.restart()
-        self.log_in_once(server, row)
+        self.log_in(server, row, _WARM_SESSIONS)  # so that every process has met one
         time.sleep(_SETTLE)
         before = server.meter.memory()
         taken = self._idle(server, row, row.mail.users) - before
@@ -131,10 +133,10 @@ class Bench:
         server.restart()
         return self._idle(server, row, row.sessions)
 
-    def log_in_once(self, server: Server, row: Row) -> None:
-        """Run one session and no more."""
-        once = {"work": "login", "processes": 1, "seconds": 0, "limit": 1}
-        self._load.run(**(self._options(server, row) | once))
+    def log_in(self, server: Server, row: Row, times: int = 1) -> None:
+        """Run so many sessions of the first user, one after the other."""
+        only = {"work": "login", "users": 1, "processes": 1, "seconds": 60, "limit": times}
+        self._load.run(**(self._options(server, row) | only))
 
 
 def interleaved(

@@ -58,8 +58,6 @@ class Settings:
     :param missing_maildrop: what a user has who has no maildrop yet.
     :param workers: how many processes serve; ``auto`` is one for each processor.
     :param auth_cache_ttl: seconds that verified credentials count without being verified again.
-    :param clock_skew: seconds by which the clocks of machines that share the mail may differ.
-    :param cache_size: MiB of memory, in each process, for what maildrops hold.
     """
 
     listen: tuple[str, ...] = ("tcp:110",)
@@ -73,8 +71,6 @@ class Settings:
     missing_maildrop: Missing = "empty"
     workers: str = "auto"
     auth_cache_ttl: float = DEFAULT_TTL
-    clock_skew: float = 1.0
-    cache_size: float = 64.0
 
 
 DEFAULTS: Final = {field.name.replace("_", "-"): field.default for field in fields(Settings)}

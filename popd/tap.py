@@ -55,9 +55,6 @@ _HELP: Final = {
     "workers": "How many processes serve; auto is one for each processor.  (default: auto)",
     "auth-cache-ttl": "Seconds that a verified password counts without being verified again; 0"
     " verifies every time.  (default: 300)",
-    "clock-skew": "Seconds by which the clocks of machines that share the mail may differ."
-    "  (default: 1)",
-    "cache-size": "MiB of memory, in each process, for what maildrops hold.  (default: 64)",
 }
 
 

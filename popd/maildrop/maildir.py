@@ -18,7 +18,12 @@ from zope.interface import implementer
 
 from popd.maildrop.files import shown, sync_directory, temporary
 from popd.maildrop.ground import Ground
-from popd.maildrop.interfaces import IMaildrop, MaildropTemporaryError, MessageGoneError
+from popd.maildrop.interfaces import (
+    IPromptMaildrop,
+    MaildropTemporaryError,
+    MessageGoneError,
+)
+from popd.maildrop.local import is_local
 from popd.maildrop.lock import MaildropLock
 from popd.maildrop.names import FileName
 from popd.maildrop.scan import DIRECTORIES, PASSES, scan
@@ -38,7 +43,7 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-@implementer(IMaildrop)
+@implementer(IPromptMaildrop)
 class Maildir:
     """The maildrop of one user, in the Maildir at *root*.
 
@@ -55,6 +60,7 @@ class Maildir:
         self._lock = MaildropLock(root)
         self._ledger = Ledger(root, {})
         self._messages: list[Stored] = []
+        self._local = False
 
     def open(self) -> Snapshot:
         """See `IMaildrop.open`."""
@@ -67,6 +73,7 @@ class Maildir:
             ledger = Ledger.load(self._root)
             messages = take_stock(self._root, ledger)
             self._ground.prove()
+            self._local = is_local(*(os.path.join(self._root, name) for name in DIRECTORIES))
         except BaseException:
             lock.release()
             raise
@@ -79,6 +86,25 @@ class Maildir:
             [message.octets for message in messages],
             [message.unique_id for message in messages],
         )
+
+    def open_promptly(self) -> None:
+        """See `IPromptMaildrop.open_promptly`.  To list and measure files always takes time."""
+
+    def read_promptly(self, index: int, limit: int) -> bytes | None:
+        """See `IPromptMaildrop.read_promptly`.
+
+        A duplicate is told by its content, which takes time; so does any call on a network.
+        """
+        message = self._at(index)
+        if not self._local or message.size > limit or message.gone or message.identity:
+            return None
+        return message.read_from_memory()
+
+    def release_promptly(self) -> bool:
+        """See `IPromptMaildrop.release_promptly`."""
+        if self._local:
+            self.release()
+        return self._local
 
     def message(self, index: int) -> OpenMessage:
         """See `IMaildrop.message`."""

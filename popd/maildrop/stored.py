@@ -99,6 +99,19 @@ class Stored:
             stack.pop_all()
         return OpenMessage(file, path, self.size)
 
+    def read_from_memory(self) -> bytes | None:
+        """Return all of it if the kernel has it in memory where it was seen last, else None."""
+        buffer = bytearray(self.size)
+        try:
+            with open_regular(self.path) as file:
+                if os.fstat(file.fileno()).st_size != self.size:
+                    return None
+                if self.size and os.preadv(file.fileno(), [buffer], 0, os.RWF_NOWAIT) != self.size:
+                    return None
+        except OSError:
+            return None
+        return bytes(buffer)
+
     def _is_in(self, file: FileIO) -> bool:
         if not self.identity:
             return os.fstat(file.fileno()).st_size == self.size
