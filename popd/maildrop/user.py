@@ -12,6 +12,9 @@ MAX_NAME_OCTETS = 255
 """The longest user name, in octets of UTF-8: a name may become a file name, and this is
 the longest that file systems take (NAME_MAX)."""
 
+_MAX_GIVEN = 4 * MAX_NAME_OCTETS
+"""The longest spelling of one: some characters become shorter when they are normalised."""
+
 
 @dataclass(frozen=True, slots=True)
 class UserName:
@@ -29,7 +32,6 @@ class UserName:
         return f"{self.local}@{self.domain}" if self.domain else self.local
 
     @classmethod
-    @lru_cache(maxsize=4096)
     def parse(cls, given: bytes | str, default_domain: str = "") -> UserName | None:
         """Return the user that *given* means, or None if no user can have that name.
 
@@ -39,19 +41,25 @@ class UserName:
         control or invisible character, a part that begins with a dot, or more than
         `MAX_NAME_OCTETS` octets.
         """
-        try:
-            text = given.decode("utf-8") if isinstance(given, bytes) else given
-            name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
-            local, at, domain = name.rpartition("@")
-            if not at:
-                local, domain = domain, default_domain.lower()
-            user = cls(local, domain)
-            octets = len(str(user).encode("utf-8"))
-        except UnicodeError:
-            return None
-        if octets > MAX_NAME_OCTETS or not local or (at and not domain):
-            return None
-        if local.startswith(".") or domain.startswith(".") or name != name.strip():
-            return None
-        hostile = any(c in "/\u2028\u2029" or unicodedata.category(c)[0] == "C" for c in name)
-        return None if hostile else user
+        # The cache is fed by strangers, so what it holds is short.
+        return None if len(given) > _MAX_GIVEN else _parse(given, default_domain)
+
+
+@lru_cache(maxsize=4096)
+def _parse(given: bytes | str, default_domain: str) -> UserName | None:
+    try:
+        text = given.decode("utf-8") if isinstance(given, bytes) else given
+        name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
+        local, at, domain = name.rpartition("@")
+        if not at:
+            local, domain = domain, default_domain.lower()
+        user = UserName(local, domain)
+        octets = len(str(user).encode("utf-8"))
+    except UnicodeError:
+        return None
+    if octets > MAX_NAME_OCTETS or not local or (at and not domain):
+        return None
+    if local.startswith(".") or domain.startswith(".") or name != name.strip():
+        return None
+    hostile = any(c in "/\u2028\u2029" or unicodedata.category(c)[0] == "C" for c in name)
+    return None if hostile else user

@@ -55,6 +55,9 @@ LOGIN_DEADLINE: Final = 180.0
 PROMPT_LIMIT: Final = 65_536
 """Stored octets of a message that may be encoded in the reactor's thread, some 50 microseconds."""
 
+_SHOWN: Final = 255
+"""Octets of a user name that are logged."""
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -144,7 +147,7 @@ class POP3Protocol(Connection):
 
     async def _authenticate(self, credentials: PasswordCredentials) -> None:
         """Find out who the client is, and open its maildrop."""
-        user = ascii(credentials.username)[2:-1]
+        user = ascii(credentials.username[:_SHOWN])[2:-1]
         try:
             _, avatar, _ = await self.wait(
                 self.factory.portal.login(

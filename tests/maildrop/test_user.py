@@ -6,11 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from popd.maildrop import user as user_module
 from popd.maildrop.user import MAX_NAME_OCTETS, UserName
 
 
 class SpellingTests(SynchronousTestCase):
     """One spelling for each user."""
+
+    def test_not_remembered(self) -> None:
+        """What is far too long for a name is not even looked at, and not remembered."""
+        before = user_module._parse.cache_info()
+        self.assertIsNone(UserName.parse(b"x" * (4 * MAX_NAME_OCTETS + 1)))
+        self.assertEqual(user_module._parse.cache_info(), before)
 
     def test_parts(self) -> None:
         """The domain is what stands behind the last @."""

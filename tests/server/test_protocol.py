@@ -750,5 +750,12 @@ class SecrecyTests(ServerCase):
         self.assertIn(r"user j\x1b\xff\rx, from 192.0.2.1", texts[1])
         self.assertTrue(all(text.isprintable() for text in texts))
 
+    def test_long_names(self) -> None:
+        """Of a long name the beginning is logged."""
+        with capturedLogs() as events:
+            protocol, _ = self.connect()
+            protocol.dataReceived(b"USER " + b"x" * 10_000 + b"\r\nPASS hunter2\r\n")
+        self.assertIn("user " + "x" * 255 + ", from", str(formatEvent(events[0])))
+
 
 assert len(MAIL) == 3
