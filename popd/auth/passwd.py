@@ -201,12 +201,12 @@ class _Table:
 
         :raises ValueError: something is wrong with it.  The text repeats nothing of the line.
         """
+        if not line.strip() or line.startswith(b"#"):
+            return
         try:
             text = line.rstrip(b"\r\n").decode()
         except UnicodeDecodeError:
             raise ValueError("the line is not UTF-8") from None
-        if not text.strip() or text.startswith("#"):
-            return
         given, *fields = text.split(":", 7)
         if not fields:
             raise ValueError("there is no colon behind the user name")

@@ -165,6 +165,13 @@ class Lines(PasswordFileTestCase):
             "5: this user has an earlier line, which is the one that counts",
         )
 
+    def test_comment_in_latin_1(self) -> None:
+        """A comment may be in any encoding."""
+        self.path.write_bytes(b"# J\xfcrgen\nalice:{PLAIN}x\n")
+        file = PasswordFile(self.path)
+        self.assertEqual(file.problems, ())
+        self.assertEqual(list(file._table.users), ["alice"])
+
     _pieces = st.sampled_from(["a", "B", "{PLAIN}", "{SSHA}", "$6$", ":", "::::::", "nologin", "#"])
 
     @given(st.lists(st.binary() | st.lists(_pieces).map(lambda p: "".join(p).encode())))
