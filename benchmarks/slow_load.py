@@ -157,7 +157,7 @@ def _ask(connection: socket.socket, replies: Any, command: str) -> str:
 
 
 def _many(replies: Any) -> bytes:
-    lines = []
+    lines: list[bytes] = []
     for line in replies:
         if line == b".\r\n":
             return b"".join(lines)
