@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from popd.protocol.credentials import PasswordCredentials
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "Reply",
     "Send",
     "StartTLS",
+    "Stream",
 ]
 
 
@@ -56,6 +59,16 @@ class Send:
     index: int
     body_lines: int | None
     status: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Send these pieces as the client reads them: together they are one whole reply.
+
+    Answer with ``Session.sent``.
+    """
+
+    pieces: Iterator[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +121,7 @@ Event: TypeAlias = (
     Reply
     | Authenticate
     | Send
+    | Stream
     | StartTLS
     | Commit
     | Close

@@ -1,10 +1,10 @@
 """One POP3 session: octets in, events out (RFC 1939).
 
 After log-in POP3 is arithmetic on a frozen snapshot and a set of deletion marks.  Five things need
-the world: to authenticate, to send a message, to start TLS, to commit the deletions, to close.  A
-session asks for each with an event, and until that event is answered it is `PAUSED` and parses
-nothing: so replies keep the order of their commands, nothing overtakes a log-in, and what stands
-behind STLS in plaintext is never executed.
+the world: to authenticate, to send what is long (a message, a listing of many), to start TLS, to
+commit the deletions, to close.  A session asks for each with an event, and until that event is
+answered it is `PAUSED` and parses nothing: so replies keep the order of their commands, nothing
+overtakes a log-in, and what stands behind STLS in plaintext is never executed.
 
 A session knows no socket, clock or file, and is used by one thread.
 """
@@ -28,6 +28,7 @@ from popd.protocol.events import (
     Reply,
     Send,
     StartTLS,
+    Stream,
 )
 from popd.protocol.lines import TOO_LONG, LineBuffer
 from popd.protocol.transaction import Transaction
@@ -103,8 +104,8 @@ class Session:
         self._answer = self._bad(problem.value)
 
     def sent(self) -> None:
-        """Answer `Send`: all of it is on its way."""
-        self._answered(Send)
+        """Answer `Send` or `Stream`: all of it is on its way."""
+        self._answered(Send, Stream)
 
     def unsent(self, problem: Problem) -> None:
         """Answer `Send`: nothing of it could be sent."""
@@ -126,9 +127,9 @@ class Session:
             reply = b"-ERR [SYS/TEMP] some deleted messages not removed\r\n"
         self._answer = Close(reply, CloseReason.QUIT)
 
-    def _answered(self, question: type) -> None:
-        if type(self._waiting) is not question:
-            raise RuntimeError(f"no {question.__name__} waits for an answer")
+    def _answered(self, *questions: type) -> None:
+        if type(self._waiting) not in questions:
+            raise RuntimeError(f"no {questions[0].__name__} waits for an answer")
         self._waiting = None
 
     def _execute(self, line: bytes) -> Event:

@@ -16,16 +16,19 @@ from popd.protocol.commands import (
     table,
     words,
 )
-from popd.protocol.events import Commit, Event, Reply, Send
-from popd.protocol.message import TERMINATOR
+from popd.protocol.events import Commit, Event, Reply, Send, Stream
+from popd.protocol.snapshot import ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from popd.protocol.channel import Channel
     from popd.protocol.snapshot import Snapshot
 
-__all__ = ["Transaction"]
+__all__ = ["PIECE", "Transaction"]
+
+PIECE: Final = 65_536
+"""Octets of a listing that are sent at once; a longer one is an event of its own."""
 
 _OK: Final = Reply(b"+OK\r\n")
 
@@ -69,16 +72,24 @@ class Transaction:
     def _list(self, arguments: bytes) -> Event:
         word = one_or_none(arguments)
         if word is None:
-            return Reply(b"+OK\r\n" + self._snapshot.scan_listing(self._deleted) + TERMINATOR)
+            if self._deleted:
+                return self._marked(self._snapshot.scan_listing_without(self._deleted))
+            return _whole(self._snapshot.scan_listing())
         index = self._index(word)
         return Reply(b"+OK %d %d\r\n" % (index + 1, self._snapshot.sizes[index]))
 
     def _uidl(self, arguments: bytes) -> Event:
         word = one_or_none(arguments)
         if word is None:
-            return Reply(b"+OK\r\n" + self._snapshot.unique_id_listing(self._deleted) + TERMINATOR)
+            if self._deleted:
+                return self._marked(self._snapshot.unique_id_listing_without(self._deleted))
+            return _whole(self._snapshot.unique_id_listing())
         index = self._index(word)
         return Reply(b"+OK %d %s\r\n" % (index + 1, self._snapshot.uids[index]))
+
+    def _marked(self, pieces: Iterator[bytes]) -> Event:
+        """Send a listing that leaves out what is marked: at once, if the maildrop is small."""
+        return Reply(b"".join(pieces)) if len(self._snapshot) <= ROWS else Stream(pieces)
 
     def _retr(self, arguments: bytes) -> Event:
         index = self._index(one_or_none(arguments))
@@ -122,3 +133,10 @@ class Transaction:
         Command("NOOP", "", _noop, "RFC 1939 §5", "do nothing"),
         Command("QUIT", "", _quit, "RFC 1939 §6", "remove marked messages, end the session"),
     )
+
+
+def _whole(listing: bytes) -> Event:
+    """Send a listing that other sessions share; of a long one copy a piece at a time."""
+    if len(listing) <= PIECE:
+        return Reply(listing)
+    return Stream(listing[start : start + PIECE] for start in range(0, len(listing), PIECE))

@@ -27,6 +27,7 @@ from popd.protocol.events import (
     Send,
     Signal,
     StartTLS,
+    Stream,
 )
 from popd.protocol.message import MessageEncoder
 from popd.protocol.session import GREETING, Session
@@ -34,7 +35,7 @@ from popd.server.connection import Connection
 from popd.server.transfer import Transfer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from popd.protocol.credentials import PasswordCredentials
     from popd.protocol.snapshot import Snapshot
@@ -79,6 +80,7 @@ class POP3Protocol(Connection):
         self.factory = factory
         self._holding = False  # a maildrop is open and has to be released
         self._unconfirmed = False  # a message went out, and no word came in since
+        self._pieces: Iterator[bytes] | None = None  # of a reply under way
 
     def connectionMade(self) -> None:
         """Greet the client."""
@@ -130,6 +132,8 @@ class POP3Protocol(Connection):
                 return self.begin(self._authenticate(credentials))
             case Send():
                 return self._send_promptly(event) or self.begin(self._send(event))
+            case Stream(pieces):
+                self._pieces = pieces
             case StartTLS(reply):
                 self._start_tls(reply)
             case Commit(deleted):
@@ -140,7 +144,7 @@ class POP3Protocol(Connection):
             case Signal.NEED_DATA:
                 return None
             case Signal.PAUSED:
-                return False
+                return self._send_piece()
             case _:
                 assert_never(event)
         return True
@@ -215,6 +219,18 @@ class POP3Protocol(Connection):
             self.end()  # nobody reads any more
         finally:
             transfer.close()
+
+    def _send_piece(self) -> bool:
+        """Send the next piece of a reply that is under way; return whether one is."""
+        if self._pieces is None:
+            return False
+        piece = None if self.lost else next(self._pieces, None)
+        if piece is None:
+            self._pieces = None
+            self._session.sent()
+        else:
+            self.write(piece)
+        return True
 
     def _refuse(self, error: MaildropError) -> None:
         self.log.warn("Message not sent: {error}", error=error)

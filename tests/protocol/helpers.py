@@ -18,6 +18,7 @@ from popd.protocol.events import (
     Send,
     Signal,
     StartTLS,
+    Stream,
 )
 from popd.protocol.message import MessageEncoder, OctetCounter
 from popd.protocol.session import GREETING, Session
@@ -95,6 +96,9 @@ class World:
                 self.authenticate(credentials)
             case Send():
                 self.send(event)
+            case Stream(pieces):
+                self.output += b"".join(pieces)
+                self.session.sent()
             case StartTLS(reply):
                 self.output += reply
                 self.session.tls_started()

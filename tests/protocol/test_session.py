@@ -595,11 +595,3 @@ class PauseTests(ConversationCase):
         session.feed(b"QUIT\r\nQUIT\r\n")
         self.assertEqual(session.next_event(), Close(b"+OK bye\r\n", CloseReason.QUIT))
         self.assertEqual(session.next_event(), Signal.PAUSED)
-
-
-class SnapshotTests(ConversationCase):
-    """`Snapshot`."""
-
-    def test_mismatch(self) -> None:
-        """Sizes and unique-ids must go in pairs."""
-        self.assertRaises(ValueError, Snapshot, [1], [])

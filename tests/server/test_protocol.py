@@ -333,6 +333,46 @@ class MessageTests(ServerCase):
 TORN = MaildropTemporaryError("torn")
 
 
+class ListingTests(ServerCase):
+    """Long listings."""
+
+    uids = tuple(b"uid-%d" % i for i in range(20_000))
+    reply = b"+OK\r\n" + b"".join(b"%d %b\r\n" % (i + 1, u) for i, u in enumerate(uids)) + b".\r\n"
+
+    def setUp(self) -> None:
+        """Put many messages into the maildrop."""
+        super().setUp()
+        self.box.messages = [(uid, b"x") for uid in self.uids]
+
+    def test_whole(self) -> None:
+        """They are sent whole, and what is pipelined behind them comes behind them."""
+        protocol, wire = self.log_in()
+        protocol.dataReceived(b"UIDL\r\nNOOP\r\nDELE 1\r\nUIDL\r\nNOOP\r\n")
+        self.settle()
+        marked = self.reply.replace(b"1 uid-0\r\n", b"", 1)
+        self.assertEqual(wire.value(), self.reply + b"+OK\r\n+OK\r\n" + marked + b"+OK\r\n")
+
+    def test_slow_reader(self) -> None:
+        """A client that does not read has one piece waiting for it."""
+        for command in (b"UIDL\r\nNOOP\r\n", b"DELE 1\r\nUIDL\r\nNOOP\r\n"):
+            protocol, wire = self.log_in()
+            wire.stuck = True
+            protocol.dataReceived(command)
+            self.assertLessEqual(len(wire.value()), 65_536)
+            wire.unstick()
+            self.settle()
+            self.assertTrue(wire.value().endswith(b"\r\n.\r\n+OK\r\n"))
+            self.lose(protocol)
+
+    def test_lost(self) -> None:
+        """A client that goes away in a listing still gets its deletions."""
+        protocol, wire = self.log_in()
+        wire.stuck = True
+        protocol.dataReceived(b"UIDL\r\nDELE 1\r\nQUIT\r\n")
+        self.lose(protocol)
+        self.assertEqual(len(self.left()), 19_999)
+
+
 class SizeTests(ServerCase):
     """A size that LIST got wrong is noticed."""
 
