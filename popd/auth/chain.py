@@ -72,10 +72,14 @@ class CheckerChain:
         accepted cannot answer now.
         """
         username, password = credentials.username, credentials.password
-        remembered = self._cache.get(username, password)
+        remembered = self.remembered(username, password)
         if remembered is not None:
             return succeed(remembered)
         return Deferred.fromCoroutine(self._ask(username, password))
+
+    def remembered(self, username: bytes, password: bytes) -> bytes | None:
+        """Return the avatar id that these credentials were good for a short while ago, if any."""
+        return self._cache.get(username, password)
 
     async def _ask(self, username: bytes, password: bytes) -> bytes | tuple[()]:
         user = UserName.parse(username, self._default_domain)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["TERMINATOR", "MessageEncoder", "OctetCounter"]
+__all__ = ["TERMINATOR", "MessageEncoder", "OctetCounter", "encode"]
 
 TERMINATOR = b".\r\n"
 """What ends a multi-line reply (RFC 1939 section 3)."""
@@ -138,3 +138,14 @@ class MessageEncoder:
             lines = lines[: len(lines) - len(rest)]
         self._lines -= len(ended)
         return header + lines
+
+
+def encode(status: bytes, message: bytes, body_lines: int | None) -> tuple[bytes, int]:
+    """Return a whole RETR or TOP reply, and how many octets of the message are in it.
+
+    :param status: what goes before the message: a line.
+    :param message: all its stored octets.
+    :param body_lines: see `MessageEncoder`.
+    """
+    encoder = MessageEncoder(body_lines)
+    return b"".join([status, encoder.feed(message), encoder.finish()]), encoder.octets

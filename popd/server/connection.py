@@ -19,10 +19,16 @@ from zope.interface import implementer
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
 
-__all__ = ["LINGER", "READ_AHEAD", "SLICE", "Connection"]
+    from popd.server.watch import Watch
+
+__all__ = ["GATHER", "LINGER", "READ_AHEAD", "SLICE", "Connection"]
+
+GATHER: Final = 32_768
+"""Octets of replies that are gathered before they are handed to the kernel, while there is more to
+do for the client.  A joined write that is much longer costs more in page faults than it saves."""
 
 LINGER: Final = 60.0
 """Seconds that a client has to read the last replies and close, before the connection is cut."""
@@ -44,14 +50,15 @@ class Connection(Protocol):
     """One connection, served step by step.
 
     :param clock: what time-outs are measured with.
+    :param watch: tells when a time-out may have come.
     """
 
     log = Logger()
     transport: Any  # TCP, UNIX or TLS: they have no interface in common that says it all
-    _timer: IDelayedCall
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, watch: Watch) -> None:
         self._clock = clock
+        self._watch = watch
         self.lost = False
         """Whether nobody reads what is written any more."""
         self.over = False
@@ -62,6 +69,8 @@ class Connection(Protocol):
         self._writable = True  # the client reads what is written
         self._reading = True  # popd reads what the client writes
         self._drained: Deferred[None] | None = None
+        self._gathered: list[bytes] = []  # replies that were not handed to the transport yet
+        self._octets = 0  # how many octets they have
 
     # What a subclass says.
 
@@ -89,8 +98,19 @@ class Connection(Protocol):
     # What a subclass uses.
 
     def write(self, data: bytes) -> None:
-        """Send *data*, if there is somebody who reads it."""
+        """Send *data*, if there is somebody who reads it; soon, and with what follows at once."""
         if not self.lost:
+            self._gathered.append(data)
+            self._octets += len(data)
+            if self._octets > GATHER or not self._advancing:
+                self.flush()
+
+    def flush(self) -> None:
+        """Hand to the transport what was gathered."""
+        if self._gathered:
+            data = b"".join(self._gathered)
+            self._gathered.clear()
+            self._octets = 0
             self.transport.write(data)
 
     async def wait(self, result: Deferred[Result]) -> Result:
@@ -104,6 +124,7 @@ class Connection(Protocol):
 
     async def until_read(self) -> None:
         """Wait until the client has read most of what was written, or is gone."""
+        self.flush()
         if not self._writable:
             self._drained = Deferred()
             await self._drained
@@ -123,7 +144,8 @@ class Connection(Protocol):
         self.over = True
         self.release()
         if not self.lost:
-            self._timer.reset(LINGER)
+            self.flush()
+            self._watch_until(self._clock.seconds() + LINGER)
             self.transport.unregisterProducer()
             self.transport.loseConnection()
 
@@ -131,6 +153,7 @@ class Connection(Protocol):
         """Let go of everything and cut the connection, so that nothing more reaches the client."""
         self.over = True
         self.release()
+        self.flush()
         self.transport.abortConnection()
 
     def advance(self) -> None:
@@ -139,20 +162,21 @@ class Connection(Protocol):
             return
         self._advancing = True
         try:
-            for _ in range(SLICE):
-                if not self._writable or self.over:
-                    break
-                more = self.step()
-                if more is None and self._no_more_input:
-                    self.end()
-                if not more:
-                    break
+            left = SLICE
+            more: bool | None = True
+            while left and (more := self._writable and not self.over and self.step()):
+                left -= 1
+            if left < SLICE:
                 self.active = self._clock.seconds()
-            else:
+            if not left:
                 self._clock.callLater(0, self.advance)
+            elif more is None and self._no_more_input:
+                self.end()
+            self.flush()
         finally:
             self._advancing = False
-        self._throttle()
+        if not self.lost and self._reading != (self.over or self.backlog <= READ_AHEAD):
+            self._throttle()
 
     # What Twisted tells.
 
@@ -160,7 +184,7 @@ class Connection(Protocol):
         """Begin to measure time, and to watch whether the client reads."""
         self.begun = self.active = self._clock.seconds()
         """When the connection began, and when something was done on it last."""
-        self._timer = self._clock.callLater(self.deadline() - self.begun, self._check_time)
+        self._second = self._watch.add(self.deadline(), self)
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, streaming=True)
@@ -177,9 +201,9 @@ class Connection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The client is gone.  What it said before still counts."""
         self.lost = self._no_more_input = True
+        self._gathered.clear()
+        self._watch.remove(self._second, self)
         self.resumeProducing()  # there is nothing to wait for any more
-        if self._timer.active():
-            self._timer.cancel()
 
     def pauseProducing(self) -> None:
         """The client does not read as fast as popd writes."""
@@ -201,28 +225,32 @@ class Connection(Protocol):
 
     def _throttle(self) -> None:
         """Read no more than can be carried out; after the end, read and ignore."""
-        reading = self.over or self.backlog <= READ_AHEAD
-        if reading != self._reading and not self.lost:
-            self._reading = reading
-            if reading:
-                self.transport.resumeProducing()
-            else:
-                self.transport.pauseProducing()
+        self._reading = not self._reading
+        if self._reading:
+            self.transport.resumeProducing()
+        else:
+            self.transport.pauseProducing()
 
     def _failed(self, failure: Failure) -> None:
         """Something went wrong that nobody thought of: an error in popd or in a plugin."""
         self.log.failure("Session broken off", failure)
         self.abort()
 
-    def _check_time(self) -> None:
+    def _watch_until(self, when: float) -> None:
+        """Look at the time at *when*, and not before."""
+        self._watch.remove(self._second, self)
+        self._second = self._watch.add(when, self)
+
+    def check_time(self) -> None:
         """End a connection whose client has been silent for too long."""
+        if self.lost:
+            return
         now = self._clock.seconds()
         end = now + _WORK_CHECK if self._working else self.deadline()
         if self.over or (now >= end and not self._writable):
             self.abort()
         elif now >= end:
-            self._timer = self._clock.callLater(LINGER, self._check_time)
             self.end()
-            self._throttle()
+            self.advance()
         else:
-            self._timer = self._clock.callLater(end - now, self._check_time)
+            self._watch_until(end)

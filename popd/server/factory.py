@@ -5,16 +5,22 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from twisted.cred.credentials import IUsernamePassword
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from popd.auth.chain import CheckerChain
+from popd.maildrop.interfaces import IMaildrop
 from popd.server.protocol import POP3Protocol
+from popd.server.watch import Watch
 
 if TYPE_CHECKING:
     from twisted.cred.portal import Portal
     from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
 
+    from popd.protocol.credentials import PasswordCredentials
     from popd.server.offload import Offload
     from popd.server.tls import ServerTLS
 
@@ -49,6 +55,9 @@ class POP3Factory(Factory):
         self.offload = offload
         self.clock = clock
         self.tls = tls
+        self.watch = Watch(clock)
+        chain = portal.checkers.get(IUsernamePassword)
+        self._chain = chain if isinstance(chain, CheckerChain) else None
         self._cleartext_login = cleartext_login
 
     def buildProtocol(  # type: ignore[override]  # Factory's annotation is a private type
@@ -56,6 +65,20 @@ class POP3Factory(Factory):
     ) -> POP3Protocol:
         """Return the protocol for a new connection."""
         return POP3Protocol(self)
+
+    def remembered_maildrop(self, credentials: PasswordCredentials) -> IMaildrop | None:
+        """Return whose maildrop it is, if that is known without asking a checker.
+
+        :raises UnauthorizedLogin: the realm lets nobody in who is called so.
+        :raises MaildropError: see `IMaildropStore`.
+        """
+        if self._chain is None:
+            return None
+        user = self._chain.remembered(credentials.username, credentials.password)
+        if user is None:
+            return None
+        avatar = self.portal.realm.requestAvatar(user, None, IMaildrop)
+        return None if isinstance(avatar, Deferred) else avatar[1]
 
     def implicit_tls(self) -> IProtocolFactory:
         """Return the factory for ports where TLS runs from the first octet (RFC 8314).

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar, assert_never, cast
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, assert_never, cast
 
 from twisted.cred.credentials import UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.interfaces import ISSLTransport
+from twisted.logger import LogLevel
 
 from popd.auth.chain import AuthTemporaryError
 from popd.maildrop.interfaces import (
@@ -29,9 +30,10 @@ from popd.protocol.events import (
     StartTLS,
     Stream,
 )
-from popd.protocol.message import MessageEncoder
+from popd.protocol.message import encode
 from popd.protocol.session import GREETING, Session
 from popd.server.connection import Connection
+from popd.server.note import note
 from popd.server.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ class POP3Protocol(Connection):
     _snapshot: Snapshot
 
     def __init__(self, factory: POP3Factory) -> None:
-        super().__init__(factory.clock)
+        super().__init__(factory.clock, factory.watch)
         self.factory = factory
         self._holding = False  # a maildrop is open and has to be released
         self._unconfirmed = False  # a message went out, and no word came in since
@@ -129,7 +131,9 @@ class POP3Protocol(Connection):
             case Reply(data):
                 self.write(data)
             case Authenticate(credentials):
-                return self.begin(self._authenticate(credentials))
+                return self._authenticate_promptly(credentials) or self.begin(
+                    self._authenticate(credentials)
+                )
             case Send():
                 return self._send_promptly(event) or self.begin(self._send(event))
             case Stream(pieces):
@@ -149,9 +153,22 @@ class POP3Protocol(Connection):
                 assert_never(event)
         return True
 
+    def _authenticate_promptly(self, credentials: PasswordCredentials) -> bool:
+        """Open a maildrop at once, if it is known whose and near; return whether it was."""
+        try:
+            maildrop = self.factory.remembered_maildrop(credentials)
+            prompt = IPromptMaildrop(maildrop, None)
+            snapshot = prompt.open_promptly() if prompt else None
+        except (UnauthorizedLogin, MaildropError) as error:
+            self._shut_out(credentials, error)
+            return True
+        if maildrop is None or snapshot is None:
+            return False
+        self._let_in(credentials, maildrop, prompt, snapshot)
+        return True
+
     async def _authenticate(self, credentials: PasswordCredentials) -> None:
         """Find out who the client is, and open its maildrop."""
-        user = ascii(credentials.username[:_SHOWN])[2:-1]
         try:
             _, avatar, _ = await self.wait(
                 self.factory.portal.login(
@@ -163,22 +180,39 @@ class POP3Protocol(Connection):
             snapshot = prompt.open_promptly() if prompt else None
             if snapshot is None:
                 snapshot = await self._off(maildrop.open)
-        except UnauthorizedLogin:
-            self.log.info("Log-in refused: user {user}, from {peer}", user=user, peer=self._peer)
-            self._session.denied(Problem.CREDENTIALS)
-        except (MaildropError, AuthTemporaryError) as error:
-            self.log.warn(
-                "Log-in failed: user {user}, from {peer}: {error}",
-                user=user,
-                peer=self._peer,
-                error=error,
-            )
-            self._session.denied(_problem(error))
+        except (UnauthorizedLogin, MaildropError, AuthTemporaryError) as error:
+            self._shut_out(credentials, error)
         else:
-            self.log.info("Log-in: user {user}, from {peer}", user=user, peer=self._peer)
-            self._maildrop, self._prompt = maildrop, prompt
-            self._snapshot, self._holding = snapshot, True
-            self._session.authenticated(snapshot)
+            self._let_in(credentials, maildrop, prompt, snapshot)
+
+    def _let_in(
+        self,
+        credentials: PasswordCredentials,
+        maildrop: IMaildrop,
+        prompt: IPromptMaildrop | None,
+        snapshot: Snapshot,
+    ) -> None:
+        self._note(LogLevel.info, "Log-in", credentials)
+        self._maildrop, self._prompt = maildrop, prompt
+        self._snapshot, self._holding = snapshot, True
+        self._session.authenticated(snapshot)
+
+    def _shut_out(
+        self,
+        credentials: PasswordCredentials,
+        error: UnauthorizedLogin | MaildropError | AuthTemporaryError,
+    ) -> None:
+        if isinstance(error, UnauthorizedLogin):
+            self._note(LogLevel.info, "Log-in refused", credentials)
+            self._session.denied(Problem.CREDENTIALS)
+        else:
+            self._note(LogLevel.warn, "Log-in failed", credentials, f": {error}")
+            self._session.denied(_problem(error))
+
+    def _note(self, level: Any, what: str, credentials: PasswordCredentials, why: str = "") -> None:
+        """Log what became of a log-in."""
+        user = ascii(credentials.username[:_SHOWN])[2:-1]
+        note(self.log, level, f"{what}: user {user}, from {self._peer}{why}")
 
     def _send_promptly(self, send: Send) -> bool:
         """Send a message at once if it is small and near; return whether that settled it."""
@@ -191,9 +225,9 @@ class POP3Protocol(Connection):
             return True
         if content is None:
             return False
-        encoder = MessageEncoder(send.body_lines)
-        self.write(send.status + encoder.feed(content) + encoder.finish())
-        self._message_sent(send, encoder.octets)
+        reply, octets = encode(send.status, content, send.body_lines)
+        self.write(reply)
+        self._message_sent(send, octets)
         return True
 
     async def _send(self, send: Send) -> None:
@@ -250,6 +284,7 @@ class POP3Protocol(Connection):
 
     def _start_tls(self, reply: bytes) -> None:
         self.write(reply)
+        self.flush()
         self.transport.startTLS(self.factory.tls)
         self._session.tls_started()
 
@@ -263,6 +298,7 @@ class POP3Protocol(Connection):
 
     async def _commit(self, deleted: frozenset[int]) -> None:
         """Remove what was deleted, and let go of the maildrop before the client hears of it."""
+        await self.until_read()
         if self.lost and self._unconfirmed:
             # It said QUIT before the last message could reach it, and never read that.
             self.end()

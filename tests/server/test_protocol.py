@@ -7,19 +7,23 @@ from unittest import mock
 
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.error import UnauthorizedLogin
+from twisted.cred.portal import Portal
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ITCPTransport
 from twisted.logger import capturedLogs, formatEvent
 from zope.interface import implementer, noLongerProvides
 from zope.interface.verify import verifyObject
 
+from popd.auth.realm import MaildropRealm
 from popd.maildrop.interfaces import (
     IPromptMaildrop,
     MaildropPermanentError,
     MaildropTemporaryError,
 )
-from popd.maildrop.memory import MemoryMaildrop
+from popd.maildrop.memory import MemoryMaildrop, MemoryStore
 from popd.server.connection import LINGER, READ_AHEAD, SLICE
+from popd.server.factory import POP3Factory
 from popd.server.protocol import IDLE_TIMEOUT, LOGIN_DEADLINE, LOGIN_TIMEOUT
 from popd.server.transfer import CHUNK
 from tests.server.helpers import LOGGED_IN, LOGIN, MAIL, ServerCase, Wire
@@ -72,7 +76,7 @@ class SessionTests(ServerCase):
         self.assertEqual(self.left(), [b"uid-1", b"uid-3"])
         self.assertFalse(self.box.locked)
         self.lose(protocol)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(len(self.factory.watch), 0)
 
     def test_byte_by_byte(self) -> None:
         """It is the same when every octet comes by itself."""
@@ -183,7 +187,7 @@ class LoginTests(ServerCase):
         self.offload.hold = False
         self.offload.go()
         self.assertFalse(self.box.locked)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(len(self.factory.watch), 0)
 
     def test_error_of_ours(self) -> None:
         """An error that nobody thought of is logged, and ends the session with everything."""
@@ -316,7 +320,7 @@ class MessageTests(ServerCase):
         self.lose(protocol, clean=False)
         self.assertEqual(len(self.left()), 4)
         self.assertFalse(self.box.locked)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(len(self.factory.watch), 0)
 
     def test_lost_while_reading(self) -> None:
         """It is the same when it goes away while the disk is read."""
@@ -409,6 +413,70 @@ class PromptMaildrop(MemoryMaildrop):
         if self.near:
             self.release()
         return self.near
+
+
+class RememberedTests(ServerCase):
+    """A client whose credentials are remembered is let in without asking anybody."""
+
+    def setUp(self) -> None:
+        """Serve a prompt maildrop to one who was here a moment ago."""
+        super().setUp()
+        self.maildrop = PromptMaildrop(self.box)
+        store = mock.patch("popd.maildrop.memory.MemoryStore.maildrop", return_value=self.maildrop)
+        self.store = store.start()
+        self.addCleanup(store.stop)
+        remembered = mock.patch("popd.auth.chain.CheckerChain.remembered", return_value=b"joe")
+        remembered.start()
+        self.addCleanup(remembered.stop)
+        self.offload.hold = True
+
+    def test_near(self) -> None:
+        """If the maildrop is near, nothing has to be waited for."""
+        with mock.patch("twisted.cred.portal.Portal.login") as login:
+            self.log_in()
+        login.assert_not_called()
+        self.assertTrue(self.box.locked)
+
+    def test_far(self) -> None:
+        """If not, it takes the long way."""
+        self.maildrop.near = False
+        protocol, wire = self.connect()
+        protocol.dataReceived(LOGIN)
+        self.offload.go()
+        self.assertEqual(wire.value(), LOGGED_IN)
+
+    def test_trouble(self) -> None:
+        """Errors are told in the same way."""
+        self.box.locked = True
+        protocol, wire = self.connect()
+        protocol.dataReceived(LOGIN)
+        self.assertIn(b"-ERR [IN-USE]", wire.value())
+
+    def test_no_user(self) -> None:
+        """So is one whom the realm does not know."""
+        self.store.side_effect = UnauthorizedLogin
+        protocol, wire = self.connect()
+        protocol.dataReceived(LOGIN)
+        self.assertTrue(wire.value().endswith(DENIED))
+
+    def test_slow_realm(self) -> None:
+        """A realm that takes its time is waited for."""
+        avatar: Deferred[Any] = Deferred()
+        with mock.patch("popd.auth.realm.MaildropRealm.requestAvatar", return_value=avatar):
+            protocol, wire = self.connect()
+            protocol.dataReceived(LOGIN)
+            avatar.callback((None, self.maildrop, None))
+        self.assertEqual(wire.value(), LOGGED_IN)
+
+    def test_other_checkers(self) -> None:
+        """Checkers that are in no chain are always asked."""
+        self.factory = POP3Factory(
+            Portal(MaildropRealm(MemoryStore({})), [self.users]),
+            self.offload,  # type: ignore[arg-type]
+            self.clock,
+            cleartext_login="always",
+        )
+        self.log_in()
 
 
 class PromptTests(ServerCase):
@@ -540,7 +608,7 @@ class LastWordsTests(ServerCase):
         protocol, wire = self.log_in()
         wire.stuck = True
         protocol.dataReceived(b"RETR 1\r\nDELE 1\r\nQUIT\r\n")
-        self.assertTrue(wire.value().endswith(b"\r\n.\r\n"))
+        self.assertTrue(wire.value().endswith(b"\r\n.\r\n+OK\r\n"))
         self.lose(protocol, clean=False)
         self.assertEqual(len(self.left()), 3)
         self.assertFalse(self.box.locked)
@@ -591,7 +659,7 @@ class BackPressureTests(ServerCase):
         protocol, wire = self.log_in()
         wire.stuck = True
         protocol.dataReceived(b"CAPA\r\n" * 10_000)
-        self.assertEqual(wire.value().count(b"+OK"), 1)
+        self.assertEqual(wire.value().count(b"+OK"), SLICE)
         self.assertEqual(wire.producerState, "paused")
         wire.unstick()
         self.settle()
@@ -620,6 +688,34 @@ class BackPressureTests(ServerCase):
             wire.value(),
             b"+OK 3 %d\r\n+OK 23 octets\r\nSubject: one\r\n\r\nfirst\r\n.\r\n+OK\r\n" % OCTETS,
         )
+
+    def test_gathered(self) -> None:
+        """The replies to what came in one segment are written at once, within bounds."""
+        protocol, wire = self.log_in()
+        with mock.patch.object(wire, "write") as write:
+            protocol.dataReceived(b"NOOP\r\nRETR 1\r\nSTAT\r\n")
+            self.assertEqual(write.call_count, 1)
+            write.reset_mock()
+            self.box.messages[0] = (b"uid-1", b"x" * 20_000)
+            protocol.dataReceived(b"RETR 1\r\n" * 6)
+            self.assertEqual(write.call_count, 3)
+
+    def test_gathered_before_waiting(self) -> None:
+        """What there is to say is said before something is waited for."""
+        protocol, wire = self.log_in()
+        self.offload.hold = True
+        protocol.dataReceived(b"NOOP\r\nRETR 1\r\nNOOP\r\n")
+        self.assertEqual(wire.value(), b"+OK\r\n")
+
+    def test_deletion_waits(self) -> None:
+        """Nothing is removed while what was said before QUIT is not read."""
+        protocol, wire = self.log_in()
+        wire.stuck = True
+        protocol.dataReceived(b"RETR 1\r\nDELE 1\r\nQUIT\r\n")
+        self.assertEqual(len(self.left()), 3)
+        wire.unstick()
+        self.assertEqual(len(self.left()), 2)
+        self.assertTrue(wire.value().endswith(b".\r\n+OK\r\n+OK bye\r\n"))
 
     def test_small_backlog(self) -> None:
         """A few commands that wait do not stop reading."""
@@ -704,7 +800,7 @@ class TimeoutTests(ServerCase):
         self.assertTrue(wire.aborted)
         self.lose(protocol, clean=False)
         self.assertFalse(self.box.locked)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(len(self.factory.watch), 0)
 
     def test_slow_but_steady(self) -> None:
         """A client that reads slowly is not cut off."""
@@ -737,6 +833,15 @@ class TimeoutTests(ServerCase):
         protocol.dataReceived(LOGIN)
         self.clock.pump([30] * 3)
         self.assertFalse(wire.disconnecting)
+
+    def test_lost_at_the_last_moment(self) -> None:
+        """A client that goes away as its time runs out is not looked after any more."""
+        protocol, wire = self.connect()
+        self.lose(protocol)
+        self.clock.advance(LOGIN_TIMEOUT)
+        protocol.check_time()
+        self.assertFalse(wire.disconnecting)
+        self.assertEqual(len(self.factory.watch), 0)
 
     def test_linger(self) -> None:
         """A client that does not close after the end is cut off."""

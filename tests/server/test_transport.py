@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from popd.server.connection import Connection
 from popd.server.transport import PromptServer, make_prompt
+from popd.server.watch import Watch
 
 
 class Silent(Connection):
@@ -103,7 +104,8 @@ class PromptTests(SynchronousTestCase):
 
     def test_close_at_once(self) -> None:
         """A session that is over, with nothing left to be sent, closes without a turn."""
-        self.transport.protocol = protocol = Silent(Clock())
+        clock = Clock()
+        self.transport.protocol = protocol = Silent(clock, Watch(clock))
         protocol.makeConnection(self.transport)
         protocol.write(b"bye")
         protocol.end()
@@ -114,7 +116,8 @@ class PromptTests(SynchronousTestCase):
 
     def test_close_when_sent(self) -> None:
         """With something left to be sent, the connection closes when that is done."""
-        self.transport.protocol = protocol = Silent(Clock())
+        clock = Clock()
+        self.transport.protocol = protocol = Silent(clock, Watch(clock))
         protocol.makeConnection(self.transport)
         protocol.write(b"x" * 4_000_000)
         protocol.end()
