@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 from popd.auth.cache import DEFAULT_TTL
 from popd.maildrop.ground import Missing
+from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW
 from popd.maildrop.user import UserName
 from popd.server.factory import CleartextLogin
 
@@ -58,6 +59,8 @@ class Settings:
     :param missing_maildrop: what a user has who has no maildrop yet.
     :param workers: how many processes serve; ``auto`` is one for each processor.
     :param auth_cache_ttl: seconds that verified credentials count without being verified again.
+    :param cache_size: megabytes for the maildrops that were opened lately, in each process.
+    :param clock_skew: seconds that the clocks of machines that share the mail may differ.
     """
 
     listen: tuple[str, ...] = ("tcp:110",)
@@ -71,6 +74,8 @@ class Settings:
     missing_maildrop: Missing = "empty"
     workers: str = "auto"
     auth_cache_ttl: float = DEFAULT_TTL
+    cache_size: float = DEFAULT_CACHE_SIZE
+    clock_skew: float = DEFAULT_CLOCK_SKEW
 
 
 DEFAULTS: Final = {field.name.replace("_", "-"): field.default for field in fields(Settings)}

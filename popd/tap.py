@@ -22,6 +22,7 @@ from popd.auth.chain import CheckerChain
 from popd.auth.realm import MaildropRealm
 from popd.listen import Listener, Purpose, StartError, parse_endpoint
 from popd.logs import bridge
+from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW, SnapshotCache
 from popd.maildrop.template import MaildirStore
 from popd.serve import Serving
 from popd.server.tls import load_context
@@ -55,6 +56,10 @@ _HELP: Final = {
     "workers": "How many processes serve; auto is one for each processor.  (default: auto)",
     "auth-cache-ttl": "Seconds that a verified password counts without being verified again; 0"
     " verifies every time.  (default: 300)",
+    "cache-size": "Megabytes for maildrops that were opened lately, in each process; 0 keeps none."
+    f"  (default: {DEFAULT_CACHE_SIZE:g})",
+    "clock-skew": "Seconds that the clocks of machines that share the mail may differ.  (default:"
+    f" {DEFAULT_CLOCK_SKEW:g})",
 }
 
 
@@ -245,7 +250,8 @@ def _portal(settings: config.Settings) -> Portal:
         cache = CredentialCache(settings.auth_cache_ttl)
         chain = CheckerChain(checkers, settings.default_domain, cache)
     with _starting("--maildrop"):
-        store = MaildirStore.from_template(settings.maildrop, settings.missing_maildrop)
+        recent = SnapshotCache(settings.cache_size * 1e6, settings.clock_skew)
+        store = MaildirStore.from_template(settings.maildrop, settings.missing_maildrop, recent)
     if not store.survey():
         _log.warn("{path} is no directory; is it not mounted? Nobody gets mail", path=store.fixed)
     return Portal(MaildropRealm(store), [chain])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,19 @@ from popd.maildrop.interfaces import MaildropTemporaryError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["open_directory", "open_regular", "shown", "sync_directory", "temporary"]
+__all__ = [
+    "READ",
+    "open_directory",
+    "open_regular",
+    "replace_file",
+    "shown",
+    "sync_directory",
+    "temporary",
+]
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""The flags that everything in a Maildir is opened with."""
 
 
 def shown(path: bytes) -> str:
@@ -46,7 +56,7 @@ def open_regular(path: bytes) -> FileIO:
 
     :raises OSError: it cannot be opened, or is no regular file.
     """
-    file = FileIO(os.open(path, _READ), "rb")
+    file = FileIO(os.open(path, READ), "rb")
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     file.close()
@@ -58,7 +68,7 @@ def open_directory(path: bytes) -> int:
 
     :raises OSError: it cannot be opened, or is no directory.
     """
-    return os.open(path, _READ | os.O_DIRECTORY)
+    return os.open(path, READ | os.O_DIRECTORY)
 
 
 def sync_directory(path: bytes) -> None:
@@ -71,3 +81,29 @@ def sync_directory(path: bytes) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def replace_file(directory: bytes, name: bytes, content: bytes, *, durably: bool = False) -> None:
+    """Replace a file as a whole: whoever looks sees the old one or the new one, also after a crash.
+
+    :param durably: whether that holds after a power cut too, and the new one stays.
+    :raises OSError: it could not be written; the old one is there.
+    """
+    path = os.path.join(directory, name)
+    new = path + b".new"
+    with suppress(FileNotFoundError):  # left by a crash
+        os.unlink(new)
+    try:
+        with open(os.open(new, _CREATE, 0o600), "wb", buffering=0) as file:
+            left = memoryview(content)
+            while left:
+                left = left[file.write(left) :]
+            if durably:
+                os.fsync(file.fileno())
+        os.rename(new, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(new)
+        raise
+    if durably:
+        sync_directory(directory)

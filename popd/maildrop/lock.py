@@ -82,6 +82,13 @@ class MaildropLock:
                 _held.discard(self._key)
             self._key = None
 
+    @property
+    def which(self) -> tuple[int, int]:
+        """The device and inode number of the Maildir that is locked."""
+        if self._key is None:
+            raise RuntimeError("nothing is locked")
+        return self._key
+
     def holds(self) -> bool:
         """Tell whether what is at *root* now is the Maildir that was locked.
 

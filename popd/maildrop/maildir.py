@@ -9,38 +9,48 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
 from collections import defaultdict
-from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from zope.interface import implementer
 
-from popd.maildrop.files import shown, sync_directory, temporary
+from popd.maildrop import facts
+from popd.maildrop.files import open_regular, shown, sync_directory, temporary
 from popd.maildrop.ground import Ground
 from popd.maildrop.interfaces import (
     IPromptMaildrop,
+    MaildropError,
+    MaildropInUseError,
     MaildropTemporaryError,
     MessageGoneError,
 )
 from popd.maildrop.local import is_local
 from popd.maildrop.lock import MaildropLock
-from popd.maildrop.names import FileName
-from popd.maildrop.scan import DIRECTORIES, PASSES, scan
-from popd.maildrop.stored import identify, take_stock
-from popd.maildrop.uidl import Ledger
-from popd.protocol.snapshot import EMPTY, Snapshot
+from popd.maildrop.scan import DIRECTORIES, PASSES, directory_key, scan
+from popd.maildrop.snapshots import SnapshotCache
+from popd.maildrop.stock import NOTHING
+from popd.maildrop.stocktaking import take_stock
+from popd.maildrop.stored import OpenMessage, content_hash, identify, read_from_memory, resembles
+from popd.maildrop.uidl import LEDGER_FILE, Ledger
+from popd.protocol.snapshot import EMPTY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from io import FileIO
 
-    from popd.maildrop.stored import OpenMessage, Stored
+    from popd.maildrop.snapshots import Opened
+    from popd.maildrop.stock import Stock
+    from popd.protocol.snapshot import Snapshot
 
 __all__ = ["Maildir"]
 
 _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+
+_LARGE: Final = 1000
+"""From so many messages on, the listings are rendered where it may take time."""
 
 
 @implementer(IPromptMaildrop)
@@ -52,15 +62,22 @@ class Maildir:
     :param root: the absolute path of the Maildir, in which ``new`` and ``cur`` are.
     :param ground: the directory that it stands on, which knows whether it may be missing.  By
         default it may not.
+    :param cache: the maildrops that were opened lately.  By default, nothing is remembered.
     """
 
-    def __init__(self, root: bytes, ground: Ground | None = None) -> None:
+    __slots__ = ("_cache", "_doubtful", "_ground", "_ledger", "_lock", "_opened", "_paths", "_root")
+
+    def __init__(
+        self, root: bytes, ground: Ground | None = None, cache: SnapshotCache | None = None
+    ) -> None:
         self._root = root
         self._ground = ground or Ground(os.path.dirname(root), "error")
+        self._cache = cache or SnapshotCache()
         self._lock = MaildropLock(root)
-        self._ledger = Ledger(root, {})
-        self._messages: list[Stored] = []
-        self._local = False
+        self._ledger: Ledger | None = None
+        self._opened: Opened | None = None
+        self._paths: dict[int, bytes | None] = {}  # by now, where not as opened; None: gone
+        self._doubtful = False  # a file is not as it was when it was measured
 
     def open(self) -> Snapshot:
         """See `IMaildrop.open`."""
@@ -71,9 +88,9 @@ class Maildir:
         lock.acquire()
         try:
             ledger = Ledger.load(self._root)
-            messages = take_stock(self._root, ledger)
+            local = is_local(*(os.path.join(self._root, name) for name in DIRECTORIES))
+            opened = take_stock(self._root, lock.which, ledger, self._cache, local=local)
             self._ground.prove()
-            self._local = is_local(*(os.path.join(self._root, name) for name in DIRECTORIES))
         except BaseException:
             lock.release()
             raise
@@ -81,56 +98,69 @@ class Maildir:
             ledger.secure()
         except MaildropTemporaryError as error:
             _log.warning("%s; until it can be written no duplicate is removed", error)
-        self._lock, self._ledger, self._messages = lock, ledger, messages
-        return Snapshot(
-            [message.octets for message in messages],
-            [message.unique_id for message in messages],
-        )
+        snapshot = opened.stock.snapshot
+        if len(snapshot) >= _LARGE:
+            snapshot.render()
+        if opened.keys:
+            self._cache.put(self._root, opened)
+        self._lock, self._ledger, self._opened = lock, ledger, opened
+        return snapshot
 
-    def open_promptly(self) -> None:
-        """See `IPromptMaildrop.open_promptly`.  To list and measure files always takes time."""
+    def open_promptly(self) -> Snapshot | None:
+        """See `IPromptMaildrop.open_promptly`.
+
+        It takes no time if it was opened lately, is on a local disk, and has not changed.
+        """
+        opened = self._cache.get(self._root)
+        if opened is None or not opened.local:
+            return None
+        lock = MaildropLock(self._root)
+        try:
+            lock.acquire()
+            if lock.which == opened.which and self._unchanged(opened):
+                self._lock, self._opened = lock, opened
+                return opened.stock.snapshot
+        except MaildropInUseError:
+            raise
+        except MaildropError:  # `open` finds out, and says what it is
+            pass
+        lock.release()
+        return None
 
     def read_promptly(self, index: int, limit: int) -> bytes | None:
         """See `IPromptMaildrop.read_promptly`.
 
         A duplicate is told by its content, which takes time; so does any call on a network.
         """
-        message = self._at(index)
-        if not self._local or message.size > limit or message.gone or message.identity:
+        opened = self._has(index)
+        stock = opened.stock
+        message = stock.facts(index)
+        path = self._paths.get(index, b"") if self._paths else b""
+        if not opened.local or message.size > limit or path is None or index in stock.twins:
             return None
-        return message.read_from_memory()
+        return read_from_memory(path or b"%b/%b" % (self._root, stock.path(index)), message)
 
     def release_promptly(self) -> bool:
         """See `IPromptMaildrop.release_promptly`."""
-        if self._local:
+        opened = self._opened
+        prompt = opened is not None and opened.local and not (opened.unsaved or self._doubtful)
+        if prompt:
             self.release()
-        return self._local
+        return prompt
 
     def message(self, index: int) -> OpenMessage:
         """See `IMaildrop.message`."""
-        message = self._at(index)
-        return self._wherever_it_is(message, message.open)
+        self._has(index)
+        return self._wherever_it_is(index, self._open)
 
     def commit(self, deleted: Iterable[int]) -> int:
         """See `IMaildrop.commit`.  What counts as removed stays removed after a power cut."""
-        # Duplicates last: the ledger must be safe before one goes, and the others make room for it.
-        marked = sorted(map(self._at, set(deleted)), key=lambda message: bool(message.identity))
+        indices = set(deleted)
+        for index in indices:
+            self._has(index)
         failures: list[MaildropTemporaryError] = []
-        unlinked: dict[bytes, list[Stored]] = defaultdict(list)
-        gone: list[Stored] = []
-        for message in marked:
-            try:
-                if message.identity:
-                    self._ledger.secure()
-                self._wherever_it_is(message, message.remove)
-            except MaildropTemporaryError as error:
-                failures.append(error)
-            except MessageGoneError:
-                gone.append(message)
-            else:
-                message.gone = True
-                unlinked[os.path.dirname(message.path)].append(message)
-        for directory, messages in unlinked.items():
+        gone: list[int] = []
+        for directory, messages in self._unlink(indices, gone, failures).items():
             try:
                 with temporary(directory):
                     sync_directory(directory)
@@ -143,10 +173,58 @@ class Maildir:
             _log.warning("%d messages not removed; %s", len(failures), failures[0])
         return len(failures)
 
+    def _unlink(
+        self, indices: Iterable[int], gone: list[int], failures: list[MaildropTemporaryError]
+    ) -> dict[bytes, list[int]]:
+        """Unlink messages; return them by directory.  Take note of those gone, and of failures."""
+        # Duplicates last: the ledger must be safe before one goes, and the others make room for it.
+        twins = self._stock.twins
+        unlinked: dict[bytes, list[int]] = defaultdict(list)
+        for index in sorted(indices, key=lambda index: (index in twins, index)):
+            try:
+                if index in twins:
+                    self._the_ledger.secure()
+                directory = self._wherever_it_is(index, self._remove)
+            except MaildropTemporaryError as error:
+                failures.append(error)
+            except MessageGoneError:
+                gone.append(index)
+            else:
+                self._paths[index] = None
+                unlinked[directory].append(index)
+        return unlinked
+
     def release(self) -> None:
         """See `IMaildrop.release`."""
-        self._lock.release()
-        self._messages = []
+        opened, self._opened = self._opened, None
+        try:
+            if self._doubtful:
+                self._cache.discard(self._root)
+                facts.forget(self._root)
+            elif opened is not None and opened.unsaved:
+                self._save(opened)
+        finally:
+            self._lock.release()
+            self._paths = {}
+            self._doubtful = False
+
+    @property
+    def _stock(self) -> Stock:
+        return self._opened.stock if self._opened is not None else NOTHING
+
+    @property
+    def _the_ledger(self) -> Ledger:
+        """Who got which unique-id; a session without duplicates has not read it yet."""
+        if self._ledger is None:
+            self._ledger = Ledger.load(self._root)
+        return self._ledger
+
+    def _has(self, index: int) -> Opened:
+        """Return what was opened, if that has a message at *index*, which counts from the front."""
+        opened = self._opened
+        if opened is None or not 0 <= index < len(opened.stock):
+            raise IndexError(index)
+        return opened
 
     def _exists(self) -> bool:
         """Tell whether the Maildir is there.
@@ -158,32 +236,100 @@ class Maildir:
                 os.lstat(self._root)
             except FileNotFoundError:
                 return False
-            for directory in DIRECTORIES:
-                path = os.path.join(self._root, directory)
-                if not stat.S_ISDIR(os.lstat(path).st_mode):
-                    raise MaildropTemporaryError(f"{shown(path)}: not a directory")
+        for directory in DIRECTORIES:
+            directory_key(os.path.join(self._root, directory))
         return True
 
-    def _at(self, index: int) -> Stored:
-        """Return the message at *index*, which counts from the front only."""
-        if index < 0:
-            raise IndexError(index)
-        return self._messages[index]
+    def _unchanged(self, opened: Opened) -> bool:
+        """Tell whether the Maildir, without duplicates when opened last, is as it was then.
 
-    def _wherever_it_is(self, message: Stored, act: Callable[[bytes], _T]) -> _T:
-        """Do *act* to the path of a message's file.
+        :raises MaildropTemporaryError: it cannot be looked at.
+        """
+        prefix = self._root + b"/"
+        for directory in DIRECTORIES:
+            if directory_key(prefix + directory) != opened.keys[directory]:
+                return False
+        with temporary(self._root):
+            try:
+                os.lstat(prefix + LEDGER_FILE)
+            except FileNotFoundError:
+                return True
+        return False
+
+    def _save(self, opened: Opened) -> None:
+        """Write down what was found out about the messages that are still there."""
+        stock = opened.stock
+        removed = {stock.base(index) for index, path in self._paths.items() if path is None}
+        if opened.unsaved <= removed:
+            return
+        recent = opened.recent - removed
+        opened.unsaved = set()
+        try:
+            opened.signature, opened.recent = facts.save(
+                self._root, stock, recent, opened.signature
+            )
+        except OSError as error:
+            _log.warning(
+                "%s: %s; sizes are taken anew after a restart", shown(self._root), error.strerror
+            )
+
+    def _path(self, index: int) -> bytes | None:
+        """Return where the file of a message is, as far as is known, or None if it is gone."""
+        if index in self._paths:
+            return self._paths[index]
+        return b"%b/%b" % (self._root, self._stock.path(index))
+
+    def _wherever_it_is(self, index: int, act: Callable[[int, bytes], _T]) -> _T:
+        """Do *act* to the index and path of a message's file.
 
         :raises MessageGoneError: it was removed.
         :raises MaildropTemporaryError: *act* failed, or the file could not be looked for.
         """
-        if not message.gone:
-            with temporary(message.path), suppress(FileNotFoundError):
-                return act(message.path)
+        path = self._path(index)
+        if path is not None:
+            with temporary(path), suppress(FileNotFoundError):
+                return act(index, path)
             self._find_all()
-        if message.gone:
-            raise MessageGoneError(f"{shown(message.path)}: removed")
-        with temporary(message.path):
-            return act(message.path)
+            path = self._path(index)
+        if path is None:
+            raise MessageGoneError(f"{shown(self._stock.path(index))}: removed")
+        with temporary(path):
+            return act(index, path)
+
+    def _open(self, index: int, path: bytes) -> OpenMessage:
+        """Open *path*, which should hold the message at *index*.
+
+        :raises OSError: it cannot be read.
+        :raises MaildropTemporaryError: it holds something else.
+        """
+        with ExitStack() as stack:
+            file = stack.enter_context(open_regular(path))
+            if not self._is_in(index, file):
+                raise MaildropTemporaryError(f"{shown(path)}: not what it was at log-in")
+            stack.pop_all()
+        return OpenMessage(file, path, self._stock.facts(index).size)
+
+    def _is_in(self, index: int, file: FileIO) -> bool:
+        twin = self._stock.twins.get(index)
+        if twin is not None:
+            identity = content_hash(file)
+            file.seek(0)
+            return identity == twin.identity
+        status, message = os.fstat(file.fileno()), self._stock.facts(index)
+        same_size = status.st_size == message.size
+        if not same_size or status.st_mtime_ns != message.modified:
+            self._doubtful = True
+        return same_size
+
+    def _remove(self, index: int, path: bytes) -> bytes:
+        """Remove *path*, which should hold the message at *index*; return its directory.
+
+        :raises OSError: it cannot be removed.
+        :raises MaildropTemporaryError: it holds something else.
+        """
+        self._open(index, path).close()
+        os.unlink(path)
+        return os.path.dirname(path)
 
     def _find_all(self) -> None:
         """Find out where every message is by now, or that it is gone.
@@ -195,41 +341,57 @@ class Maildir:
                 raise MaildropTemporaryError(
                     f"{shown(self._root)}: not the Maildir of this session"
                 )
-            listed = scan(self._root)
+            files = scan(self._root, now=self._cache.now).files
             with temporary(self._root), suppress(FileNotFoundError):
-                self._find_in(listed)
+                self._find_in(
+                    {
+                        b"%b/%b/%b" % (self._root, directory, name)
+                        for directory, names in files.items()
+                        for name in names
+                    }
+                )
                 return
         raise MaildropTemporaryError(f"{shown(self._root)}: its files come and go too fast")
 
     def _find_in(self, listed: set[bytes]) -> None:
         """Look for the messages that are not where they were among the listed files."""
+        stock = self._stock
+        paths = [self._path(index) for index in range(len(stock))]
         strays: dict[bytes, list[bytes]] = defaultdict(list)
-        for path in sorted(listed.difference(message.path for message in self._messages)):
-            strays[FileName.parse(os.path.basename(path)).base].append(path)
+        for stray in sorted(listed.difference(path for path in paths if path is not None)):
+            strays[os.path.basename(stray).partition(b":")[0]].append(stray)
         duplicates: dict[tuple[bytes, bytes], list[bytes]] = defaultdict(list)
-        for message in self._messages:
-            if message.gone or message.path in listed:
+        for index, path in enumerate(paths):
+            if path is None or path in listed:
                 continue
-            base = message.name.base
-            if message.identity:
-                for path in strays.pop(base, []):
-                    duplicates[base, identify(path)].append(path)
-                found = duplicates[base, message.identity]
+            base = stock.base(index)
+            twin = stock.twins.get(index)
+            if twin is not None:
+                for stray in strays.pop(base, []):
+                    duplicates[base, identify(stray)].append(stray)
+                found = duplicates[base, twin.identity]
             else:
-                found = [path for path in strays[base] if message.resembles(os.lstat(path))]
-            if found:
-                message.path = found.pop()
-            else:
-                message.gone = True
+                found = [stray for stray in strays[base] if resembles(stray, stock.facts(index))]
+            self._paths[index] = found.pop() if found else None
 
-    def _retire(self, gone: Iterable[Stored]) -> list[MaildropTemporaryError]:
+    def _retire(self, gone: Iterable[int]) -> list[MaildropTemporaryError]:
         """Note whose unique-ids must not pass to a twin that stays; return what went wrong."""
-        staying = {(m.name.base, m.identity) for m in self._messages if m.identity and not m.gone}
-        outlived = [message for message in gone if (message.name.base, message.identity) in staying]
-        for message in outlived:
-            self._ledger.spend(message.name.base, message.identity, message.number)
+        stock = self._stock
+        staying = {
+            (stock.base(index), twin.identity)
+            for index, twin in stock.twins.items()
+            if self._path(index) is not None
+        }
+        outlived = [
+            (stock.base(index), *stock.twins[index])
+            for index in gone
+            if index in stock.twins and (stock.base(index), stock.twins[index].identity) in staying
+        ]
+        for base, identity, number in outlived:
+            self._the_ledger.spend(base, identity, number)
         try:
-            self._ledger.secure()
+            if outlived:
+                self._the_ledger.secure()
         except MaildropTemporaryError as error:
             return [error] * len(outlived)
         return []

@@ -1,132 +1,123 @@
-"""The message files of a Maildir: what is known of each, and how to tell one from another."""
+"""The message files of a Maildir: what is found out about each, and how it is read."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-from collections import defaultdict
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import stat
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from popd.maildrop.files import open_regular, shown, temporary
+from popd.maildrop.files import READ, open_regular, shown, temporary
 from popd.maildrop.interfaces import MaildropTemporaryError
-from popd.maildrop.names import FileName
-from popd.maildrop.scan import PASSES, scan
-from popd.maildrop.uidl import unique_id
-from popd.protocol.message import OctetCounter
+from popd.maildrop.names import claimed_sizes
+from popd.protocol.message import OctetCounter, wire_octets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from io import FileIO
 
-    from popd.maildrop.uidl import Ledger
-
-__all__ = ["OpenMessage", "Stored", "identify", "take_stock"]
+__all__ = [
+    "Facts",
+    "Measured",
+    "OpenMessage",
+    "content_hash",
+    "identify",
+    "measure",
+    "read_from_memory",
+    "resembles",
+]
 
 _CHUNK = 256 * 1024
 
 
-@dataclass(slots=True, eq=False)
-class Stored:
-    """A message as it was found, and where its file is by now."""
+Measured: TypeAlias = tuple[int, int, int]
+"""`Facts`, bare."""
 
-    path: bytes
-    """The path of its file, as far as is known."""
 
-    name: FileName
-    """What the name of its file said; of that, the base name never changes."""
+class Facts(NamedTuple):
+    """What is found out about a message file by looking into it."""
+
+    size: int
+    """Octets stored."""
+
+    modified: int
+    """Its mtime, in nanoseconds."""
 
     octets: int
     """Its size as RETR sends it."""
 
-    size: int
-    """Its size as stored."""
 
-    modified: int
-    """The mtime of its file, in nanoseconds."""
+def resembles(path: bytes, facts: Facts) -> bool:
+    """Tell whether a file that bears a message's base name may be that message.
 
-    identity: bytes = b""
-    """The SHA-256 of its content in hex, if other files have had the same base name."""
+    A file that is renamed keeps its size and its mtime.  (Its inode number says less: it may be
+    given to the next file, and some network file systems make it up as they go.)
 
-    number: int = 0
-    """Which of those it is, see `unique_id`."""
+    :raises OSError: it cannot be looked at.
+    """
+    status = os.lstat(path)
+    return (status.st_size, status.st_mtime_ns) == (facts.size, facts.modified)
 
-    gone: bool = False
-    """Whether it was removed since."""
 
-    @classmethod
-    def measure(cls, path: bytes) -> Stored:
-        """Find out all about a message file but its identity.
+def measure(path: bytes) -> Measured:
+    """Look into a message file; return its `Facts`.
 
-        :raises OSError: it cannot be read.
-        """
-        name = FileName.parse(os.path.basename(path))
-        with open_regular(path) as file:
-            status = os.fstat(file.fileno())
-            octets = _wire_octets(file, status.st_size, name)
-        return cls(path, name, octets, status.st_size, status.st_mtime_ns)
+    The sizes that its name claims are believed only if the stored size is right and the size on the
+    wire is possible.  Programs differ in whether they count the line end that a message without
+    one gets, so such a message is counted here.
 
-    @property
-    def unique_id(self) -> bytes:
-        """Its unique-id (RFC 1939 section 7, UIDL)."""
-        return unique_id(self.name.base, self.identity, self.number)
+    :raises OSError: it cannot be read, or is no regular file.
+    """
+    descriptor = os.open(path, READ)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file")
+        size = status.st_size
+        if b"=" in path:
+            stored, wire = claimed_sizes(os.path.basename(path).partition(b":")[0])
+            if (
+                wire is not None
+                and stored == size > 0
+                and size <= wire <= 2 * size
+                and os.pread(descriptor, 1, size - 1) == b"\n"
+            ):
+                return size, status.st_mtime_ns, wire
+        content = os.read(descriptor, min(size, _CHUNK) + 1)
+        if len(content) <= size < _CHUNK:
+            return size, status.st_mtime_ns, wire_octets(content)
+        counter = OctetCounter()
+        while content:
+            counter.feed(content)
+            content = os.read(descriptor, _CHUNK)
+        return size, status.st_mtime_ns, counter.octets()
+    finally:
+        os.close(descriptor)
 
-    @property
-    def order(self) -> tuple[tuple[int, int], bytes, bool, bytes]:
-        """What messages are sorted by: delivery time, then name, then what else never changes."""
-        time = self.name.time or (self.modified // 10**9, self.modified % 10**9 // 1000)
-        return time, self.name.base, bool(self.number), self.unique_id
 
-    def resembles(self, status: os.stat_result) -> bool:
-        """Tell whether another file of its base name may be this message, moved.
-
-        A file that is renamed keeps its size and its mtime.  (Its inode number says less: it may be
-        given to the next file, and some network file systems make it up as they go.)
-        """
-        return status.st_size == self.size and status.st_mtime_ns == self.modified
-
-    def open(self, path: bytes) -> OpenMessage:
-        """Open *path*, which should hold this message.
-
-        :raises OSError: it cannot be read.
-        :raises MaildropTemporaryError: it holds something else.
-        """
-        with ExitStack() as stack:
-            file = stack.enter_context(open_regular(path))
-            if not self._is_in(file):
-                raise MaildropTemporaryError(f"{shown(path)}: not what it was at log-in")
-            stack.pop_all()
-        return OpenMessage(file, path, self.size)
-
-    def read_from_memory(self) -> bytes | None:
-        """Return all of it if the kernel has it in memory where it was seen last, else None."""
-        buffer = bytearray(self.size)
-        try:
-            with open_regular(self.path) as file:
-                if os.fstat(file.fileno()).st_size != self.size:
-                    return None
-                if self.size and os.preadv(file.fileno(), [buffer], 0, os.RWF_NOWAIT) != self.size:
-                    return None
-        except OSError:
+def read_from_memory(path: bytes, facts: Facts) -> bytes | None:
+    """Return all of a message if the kernel has it in memory, as it was, else None."""
+    size = facts.size
+    try:
+        descriptor = os.open(path, READ)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(descriptor)
+        if (
+            status.st_size != size
+            or status.st_mtime_ns != facts.modified
+            or not stat.S_ISREG(status.st_mode)
+        ):
             return None
-        return bytes(buffer)
-
-    def _is_in(self, file: FileIO) -> bool:
-        if not self.identity:
-            return os.fstat(file.fileno()).st_size == self.size
-        identity = _content_hash(file)
-        file.seek(0)
-        return identity == self.identity
-
-    def remove(self, path: bytes) -> None:
-        """Remove *path*, which should hold this message.
-
-        :raises OSError: it cannot be removed.
-        :raises MaildropTemporaryError: it holds something else.
-        """
-        self.open(path).close()
-        os.unlink(path)
+        buffer = bytearray(size)
+        if size and os.preadv(descriptor, [buffer], 0, os.RWF_NOWAIT) != size:
+            return None
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return bytes(buffer)
 
 
 class OpenMessage:
@@ -152,27 +143,8 @@ class OpenMessage:
         self._file.close()
 
 
-def _wire_octets(file: FileIO, size: int, name: FileName) -> int:
-    """Return the size of a message as RETR sends it.
-
-    Its name is believed only if what it says of the stored size is right and what it says of the
-    size on the wire is possible.  Programs differ in whether they count the line end that a message
-    without one gets, so such a message is counted here.
-    """
-    if (
-        name.wire is not None
-        and name.stored == size > 0
-        and size <= name.wire <= 2 * size
-        and os.pread(file.fileno(), 1, size - 1) == b"\n"
-    ):
-        return name.wire
-    counter = OctetCounter()
-    while chunk := file.read(_CHUNK):
-        counter.feed(chunk)
-    return counter.octets()
-
-
-def _content_hash(file: FileIO) -> bytes:
+def content_hash(file: FileIO) -> bytes:
+    """Return the SHA-256 of what is left to read of a file, in hex."""
     return hashlib.file_digest(file, "sha256").hexdigest().encode("ascii")
 
 
@@ -182,45 +154,4 @@ def identify(path: bytes) -> bytes:
     :raises OSError: it cannot be read.
     """
     with open_regular(path) as file:
-        return _content_hash(file)
-
-
-def take_stock(root: bytes, ledger: Ledger) -> list[Stored]:
-    """Return all messages of the Maildir at *root*, in their order.
-
-    A file that vanishes meanwhile was removed or renamed, and only a new look can tell which.
-
-    :raises MaildropTemporaryError: a directory or a file cannot be read; or the files come and go
-        so fast that there is no telling what is there.
-    """
-    known: dict[bytes, Stored] = {}
-    for _ in range(PASSES):
-        paths = scan(root)
-        known = {path: message for path, message in known.items() if path in paths}
-        for path in paths - known.keys():
-            with temporary(path), suppress(FileNotFoundError):
-                known[path] = Stored.measure(path)
-        if len(known) == len(paths) and _number_duplicates(known.values(), ledger):
-            return sorted(known.values(), key=lambda message: message.order)
-    raise MaildropTemporaryError(f"{shown(root)}: its files come and go too fast to list them")
-
-
-def _number_duplicates(messages: Iterable[Stored], ledger: Ledger) -> bool:
-    """Give the messages that share a base name their numbers; False if one has vanished."""
-    by_base = defaultdict(list)
-    for message in messages:
-        by_base[message.name.base].append(message)
-    for base, group in by_base.items():
-        if len(group) == 1 and base not in ledger:
-            continue
-        for message in group:
-            with temporary(message.path):
-                try:
-                    message.identity = identify(message.path)
-                except FileNotFoundError:
-                    return False
-        group.sort(key=lambda message: (message.modified, message.identity))
-        numbers = ledger.numbers(base, [message.identity for message in group])
-        for message, number in zip(group, numbers, strict=True):
-            message.number = number
-    return True
+        return content_hash(file)

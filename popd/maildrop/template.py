@@ -10,6 +10,7 @@ from zope.interface import implementer
 from popd.maildrop.ground import Ground, Missing
 from popd.maildrop.interfaces import IMaildropStore, MaildropPermanentError
 from popd.maildrop.maildir import Maildir
+from popd.maildrop.snapshots import SnapshotCache
 
 if TYPE_CHECKING:
     from popd.maildrop.user import UserName
@@ -27,10 +28,14 @@ class MaildirStore:
 
     :param parts: the path's text, and at every second place the name of a placeholder.
     :param missing: what a Maildir that does not exist is: ``empty``, or an ``error``.
+    :param cache: the maildrops that were opened lately.
     """
 
-    def __init__(self, parts: list[str], missing: Missing = "empty") -> None:
+    def __init__(
+        self, parts: list[str], missing: Missing = "empty", cache: SnapshotCache | None = None
+    ) -> None:
         self._parts = parts
+        self._cache = cache or SnapshotCache()
         head = parts[0] if len(parts) == 1 else parts[0].rpartition("/")[0]
         self.fixed = head.rstrip("/") or "/"
         """The directory that all the Maildirs are in: the template up to its first placeholder.
@@ -38,7 +43,9 @@ class MaildirStore:
         self._ground = Ground(_encoded(self.fixed), missing)
 
     @classmethod
-    def from_template(cls, template: str, missing: str = "empty") -> MaildirStore:
+    def from_template(
+        cls, template: str, missing: str = "empty", cache: SnapshotCache | None = None
+    ) -> MaildirStore:
         """Read a template such as ``maildir:/srv/mail/{domain}/{local}/Maildir``.
 
         ``{user}`` stands for the whole name, ``{local}`` and ``{domain}`` for its parts.
@@ -62,7 +69,7 @@ class MaildirStore:
             if name not in _PLACEHOLDERS:
                 known = ", ".join(f"{{{placeholder}}}" for placeholder in _PLACEHOLDERS)
                 raise ValueError(f"{template!r} has an unknown {{{name}}}; there are {known}")
-        return cls(parts, "error" if missing == "error" else "empty")
+        return cls(parts, "error" if missing == "error" else "empty", cache)
 
     def survey(self) -> bool:
         """Look whether `fixed` is there, and remember which directory it is.
@@ -84,7 +91,7 @@ class MaildirStore:
             if not value or value.startswith(".") or "/" in value or "\0" in value:
                 raise MaildropPermanentError(f"{str(user)!a}: no Maildir can have this name")
             parts[place] = value
-        return Maildir(_encoded("".join(parts)), self._ground)
+        return Maildir(_encoded("".join(parts)), self._ground, self._cache)
 
 
 def _encoded(path: str) -> bytes:

@@ -17,12 +17,11 @@ import errno
 import os
 import re
 from collections import defaultdict
-from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from popd.maildrop.files import open_regular, shown, sync_directory, temporary
+from popd.maildrop.files import open_regular, replace_file, shown, temporary
 from popd.maildrop.interfaces import MaildropTemporaryError
 
 if TYPE_CHECKING:
@@ -33,13 +32,11 @@ __all__ = ["LEDGER_FILE", "Ledger", "unique_id"]
 LEDGER_FILE = b"popd-uidl"
 """The name of the ledger in the Maildir."""
 
-_NEW_FILE = b"popd-uidl.new"
 _MAX_OCTETS = 64 * 1024 * 1024
 _MAX_ABSENT = 1000
 
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-_PLAIN = re.compile(rb"[\x21-\x7e]{1,70}")
+_PLAIN = bytes(range(0x21, 0x7F))
+_MAX_ID = 70
 _DIGEST = re.compile(rb"[0-9a-f]{64}")
 _HEAD = re.compile(rb"popd-uidl 1 ([0-9a-f]{64})\n")
 _LINE = re.compile(rb"([!-~]*)((?: [0-9a-f]{64}:[0-9]{1,9}-?)+)\n")
@@ -55,7 +52,8 @@ def unique_id(base: bytes, identity: bytes = b"", number: int = 0) -> bytes:
     """
     if number:
         return _digest(b"%b\0%b\0%d" % (base, identity, number))
-    return base if _PLAIN.fullmatch(base) and not _DIGEST.fullmatch(base) else _digest(base)
+    plain = 0 < len(base) <= _MAX_ID and not base.translate(None, _PLAIN)
+    return base if plain and not _DIGEST.fullmatch(base) else _digest(base)
 
 
 def _digest(data: bytes) -> bytes:
@@ -105,6 +103,10 @@ class Ledger:
             )
         return cls(root, claims)
 
+    def __len__(self) -> int:
+        """Return of how many base names it knows."""
+        return len(self._claims)
+
     def __contains__(self, base: bytes) -> bool:
         """Tell whether more than one file has had this base name."""
         return base in self._claims
@@ -151,29 +153,12 @@ class Ledger:
         absent = [base for base in self._claims if base not in self._present]
         for base in absent[: max(0, len(absent) - _MAX_ABSENT)]:
             del self._claims[base]
+        content = _format(self._claims)
         with temporary(os.path.join(self._root, LEDGER_FILE)):
-            _replace(self._root, _format(self._claims))
+            if len(content) > _MAX_OCTETS:
+                raise OSError(errno.EFBIG, "More duplicates than a ledger can hold")
+            replace_file(self._root, LEDGER_FILE, content, durably=True)
         self._unwritten = False
-
-
-def _replace(root: bytes, content: bytes) -> None:
-    """Replace the ledger as a whole and durably: write-new, fsync, rename, fsync."""
-    if len(content) > _MAX_OCTETS:
-        raise OSError(errno.EFBIG, "More duplicates than a ledger can hold")
-    new = os.path.join(root, _NEW_FILE)
-    with suppress(FileNotFoundError):  # left by a crash
-        os.unlink(new)
-    try:
-        with open(os.open(new, _CREATE, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(new, os.path.join(root, LEDGER_FILE))
-    except OSError:
-        with suppress(OSError):
-            os.unlink(new)
-        raise
-    sync_directory(root)
 
 
 def _format(claims: dict[bytes, dict[tuple[bytes, int], bool]]) -> bytes:

@@ -29,6 +29,14 @@ _DOT = re.compile(rb"\n\.")
 """A dot that begins a line.  To look for it so takes a third of the time that ``in`` takes."""
 
 
+def wire_octets(message: bytes) -> int:
+    """Return what an `OctetCounter` says of a whole message."""
+    octets = len(message) + message.count(b"\n")
+    if b"\r" in message:
+        octets -= message.count(b"\r\n")
+    return octets if not message or message.endswith(b"\n") else octets + 2
+
+
 class OctetCounter:
     """The size of a message in octets as RETR sends it, from its stored octets."""
 

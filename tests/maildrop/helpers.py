@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from popd.maildrop.maildir import Maildir
+from popd.maildrop.snapshots import SnapshotCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 
 LONG_AGO = 1_600_000_000
 """An mtime, in seconds, that vouches for a listing."""
+
+
+def later() -> int:
+    """Return the time in an hour, in nanoseconds: then, what changes now changed long ago."""
+    return time.time_ns() + 3600 * 10**9
 
 
 def read_all(message: Message, limit: int = 65_536) -> bytes:
@@ -54,9 +61,13 @@ class MaildirTestCase(SynchronousTestCase):
         for directory in ("new", "cur"):
             os.utime(self.maildir / directory, (modified, modified))
 
+    def cache(self) -> SnapshotCache:
+        """Return what a session knows beforehand: nothing, and what time it is."""
+        return SnapshotCache(now=later)
+
     def session(self) -> Maildir:
         """Return the maildrop, not yet opened; it is released at the test's end."""
-        maildrop = Maildir(self.root)
+        maildrop = Maildir(self.root, cache=self.cache())
         self.addCleanup(maildrop.release)
         return maildrop
 
@@ -68,16 +79,16 @@ class MaildirTestCase(SynchronousTestCase):
         return uids
 
     def names(self) -> set[str]:
-        """Return the paths of all files in the Maildir."""
+        """Return the paths of all files in the Maildir but the cache, which may be there or not."""
         return {
             str(path.relative_to(self.maildir))
             for path in self.maildir.rglob("*")
-            if not path.is_dir()
+            if not path.is_dir() and not path.name.startswith("popd-cache")
         }
 
     def own_files(self) -> set[str]:
-        """Return the names of the files that are in the Maildir beside its directories."""
-        return {path.name for path in self.maildir.iterdir()} - {"new", "cur", "tmp"}
+        """Return the names of the files in the Maildir beside its directories and the cache."""
+        return {name for name in self.names() if "/" not in name}
 
     def inject(self, call: str, number: int, target: str) -> None:
         """Make a function of `os` fail from now on, for the path that ends in *target*.

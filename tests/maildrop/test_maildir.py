@@ -127,18 +127,20 @@ class SizeTests(MaildirTestCase):
 
     def test_counted(self) -> None:
         """Without a word in the name, the size is what the content makes on the wire."""
-        for content, size in (
-            (b"", 0),
-            (b"\n", 2),
-            (b"a", 3),
-            (b"a\nb\n", 6),
-            (b"a\r\nb\r\n", 6),
-            (b"a\r\nb\nc", 9),
-            (b"a\r", 4),
-            (b"\0\xff\r\r\n", 5),
-            (b"x" * 262_143 + b"\r\n" + b"y\n" * 200_000, 262_145 + 600_000),
+        for number, (content, size) in enumerate(
+            (
+                (b"", 0),
+                (b"\n", 2),
+                (b"a", 3),
+                (b"a\nb\n", 6),
+                (b"a\r\nb\r\n", 6),
+                (b"a\r\nb\nc", 9),
+                (b"a\r", 4),
+                (b"\0\xff\r\r\n", 5),
+                (b"x" * 262_143 + b"\r\n" + b"y\n" * 200_000, 262_145 + 600_000),
+            )
         ):
-            self.assertEqual(self.size("1.h", content), size)
+            self.assertEqual(self.size(f"{number}.h", content), size)
 
     def test_believed(self) -> None:
         """The name is believed if it knows the stored size: this one is wrong, and shows it."""

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from popd.maildrop.names import FileName
+from popd.maildrop.names import claimed_sizes, time_digits
+
+
+class FileName(NamedTuple):
+    """A Maildir file name, read."""
+
+    base: bytes
+    time: tuple[int, int] | None
+    stored: int | None
+    wire: int | None
+
+    @classmethod
+    def parse(cls, name: bytes) -> FileName:
+        """Read a file name; every name is one."""
+        base = name.partition(b":")[0]
+        digits = time_digits(base)
+        time = (int(digits[0]), int(digits[1])) if digits else None
+        return cls(base, time, *claimed_sizes(base))
 
 
 class BaseNameTests(SynchronousTestCase):

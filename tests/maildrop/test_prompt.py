@@ -38,9 +38,9 @@ class PromptTests(MaildirTestCase):
         return self.maildrop.read_promptly(index, limit)
 
     def test_interface(self) -> None:
-        """It is a prompt maildrop; to open one always takes time."""
+        """It is a prompt maildrop; to open one of which nothing is known takes time."""
         self.assertTrue(verifyObject(IPromptMaildrop, self.maildrop))
-        self.assertIsNone(Maildir(self.root).open_promptly())  # type: ignore[func-returns-value]
+        self.assertIsNone(Maildir(self.root).open_promptly())
 
 
 class NearTests(PromptTests):
@@ -57,7 +57,10 @@ class NearTests(PromptTests):
         self.assertIsNone(self.read(limit=len(MAIL) - 1))
 
     def test_release(self) -> None:
-        """It is released at once, for the next session to open."""
+        """It is released at once if there is nothing to write down, and can be opened."""
+        self.assertFalse(self.maildrop.release_promptly())
+        self.maildrop.release()
+        self.maildrop.open()
         self.assertTrue(self.maildrop.release_promptly())
         self.session().open()
 

@@ -148,7 +148,7 @@ class MaildirMachine(RuleBasedStateMachine):
         there = {path for path in self.ground.rglob("*") if path.is_file()}
         own = {path for path in there if path.parent == self.ground}
         assert there - own == {file.path for file in self.files}
-        assert {path.name for path in own} <= {"popd-lock", "popd-uidl"}
+        assert {path.name for path in own} <= {"popd-lock", "popd-uidl", "popd-cache"}
 
 
 class ModelTests(SynchronousTestCase):

@@ -8,7 +8,7 @@ import time
 
 from popd.maildrop.interfaces import MaildropTemporaryError
 from popd.maildrop.scan import PASSES, scan
-from tests.maildrop.helpers import LONG_AGO, MaildirTestCase
+from tests.maildrop.helpers import LONG_AGO, MaildirTestCase, later
 
 
 class ScanTests(MaildirTestCase):
@@ -29,7 +29,12 @@ class ScanTests(MaildirTestCase):
 
     def scan(self) -> set[str]:
         """Return the names that a scan finds."""
-        return {os.fsdecode(path).removeprefix(f"{self.maildir}/") for path in scan(self.root)}
+        files = scan(self.root, now=later).files
+        return {
+            os.fsdecode(b"%b/%b" % (directory, name))
+            for directory, names in files.items()
+            for name in names
+        }
 
     def test_at_rest(self) -> None:
         """A Maildir at rest is listed once."""
@@ -45,17 +50,21 @@ class ScanTests(MaildirTestCase):
         self.assertEqual(order, ["new", "cur"])
 
     def test_fresh(self) -> None:
-        """A directory that changed within the clock's tick is listed again."""
-        for name in ("new", "cur"):
+        """A directory that changed within the clock's tick is listed again, the other is not."""
+        order: list[str] = []
+        self.meanwhile("scandir", "/new", lambda: order.append("new"), times=9)
+        self.meanwhile("scandir", "/cur", lambda: order.append("cur"), times=9)
+        for name, other in (("new", "cur"), ("cur", "new")):
             self.settle()
-            self.listings = 0
-            os.utime(self.maildir / name, ns=(time.time_ns(), time.time_ns() + 10**8))
+            order.clear()
+            os.utime(self.maildir / name, ns=(later(), later() + 10**8))
             self.assertEqual(self.scan(), {"new/1.h", "cur/2.h:2,S"})
-            self.assertGreater(self.listings, 1)
+            self.assertGreater(order.count(name), 1)
+            self.assertEqual(order.count(other), 1)
 
     def test_future(self) -> None:
         """A directory whose mtime lies in the future is listed as often as one that never rests."""
-        self.settle(time.time() + 3600)
+        self.settle(time.time() + 7200)
         self.assertEqual(self.scan(), {"new/1.h", "cur/2.h:2,S"})
         self.assertEqual(self.listings, PASSES)
 
@@ -88,25 +97,25 @@ class ScanTests(MaildirTestCase):
                 self.entries.close()
 
         self.patch(os, "scandir", Missing)
-        self.settle(time.time() + 3600)
+        self.settle(time.time() + 7200)
         self.assertEqual(self.scan(), {"new/1.h", "cur/2.h:2,S"})
 
     def test_removed_between_the_listings(self) -> None:
         """A file that an earlier listing saw, and that was removed since, is not in the result."""
-        self.settle(time.time() + 3600)
+        self.settle(time.time() + 7200)
         times = iter(range(99))
 
         def remove_at_second() -> None:
             if next(times) == 1:
                 self.one.unlink()
-                self.settle(time.time() + 3600)
+                self.settle(time.time() + 7200)
 
         self.meanwhile("scandir", "/new", remove_at_second, times=99)
         self.assertEqual(self.scan(), {"cur/2.h:2,S"})
 
     def test_unclear(self) -> None:
         """What may be there but cannot be looked at is an error."""
-        self.settle(time.time() + 3600)
+        self.settle(time.time() + 7200)
         times = iter(range(99))
 
         def remove_at_second() -> None:
