@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -73,7 +73,7 @@ class Fairness:
 def measure(servers: list[Server], bench: Bench, rounds: int, *, smoke: bool) -> Fairness:
     """Measure all *servers*, in turn.  They must not run yet, and do not run afterwards."""
     result = Fairness({server.name: Waits() for server in servers})
-    large = shrunk(HUGE) if smoke else HUGE
+    large = replace(shrunk(HUGE) if smoke else HUGE, users=1)
     small = shrunk(POLLED) if smoke else POLLED
     for _ in range(rounds):
         for server in servers:
@@ -81,6 +81,7 @@ def measure(servers: list[Server], bench: Bench, rounds: int, *, smoke: bool) ->
                 try:
                     _once(server, bench, large, small, result.waits[server.name])
                 except MeasureError as error:
+                    bench.tell(error)
                     result.failures[server.name] = str(error)
                     recover(server)
                 finally:
@@ -113,6 +114,7 @@ def _once(
             ended = time.monotonic()
             time.sleep(_WARM_UP)  # so that those which were due meanwhile are done
         taken = [_poll(line) for line in times.read_text(encoding="ascii").splitlines()]
+    bench.tell("fairness", server.name, f"{ended - begun:.2f} s")
     waits.opening.append(ended - begun)
     waits.alone += [wait for due, wait in taken if quiet <= due and due + wait < begun]
     waits.beside += [wait for due, wait in taken if due < ended and due + wait > begun]

@@ -97,7 +97,11 @@ def measure(names: list[str], servers: list[Server], bench: Bench, *, smoke: boo
 
 
 def _measure(
-    curve: Curve, servers: list[Server], counts: list[int], point: Callable[[Server, int], None]
+    curve: Curve,
+    servers: list[Server],
+    bench: Bench,
+    counts: list[int],
+    point: Callable[[Server, int], None],
 ) -> Curve:
     """Measure the points of a curve, for each server as far as it gets."""
     left = {server.name: _BUDGET for server in servers}
@@ -109,7 +113,9 @@ def _measure(
             try:
                 with told(server, f"{count} {curve.grows}"):
                     point(server, count)
+                bench.tell(curve.grows, server.name, count, f"{time.monotonic() - begun:.1f} s")
             except MeasureError as error:
+                bench.tell(error)
                 curve.failures[server.name, count] = str(error)
                 left[server.name] = 0
                 recover(server)
@@ -139,7 +145,7 @@ def _messages(servers: list[Server], bench: Bench, smoke: bool) -> Curve:
             costs.append(bench.sample(server, row).cost)
         curve.add(server.name, "ms CPU a poll", count, median(costs) * 1000)
 
-    return _measure(curve, servers, counts, point)
+    return _measure(curve, servers, bench, counts, point)
 
 
 def _idle(servers: list[Server], bench: Bench, smoke: bool) -> Curve:
@@ -158,7 +164,7 @@ def _idle(servers: list[Server], bench: Bench, smoke: bool) -> Curve:
             name = f"{server.name} TLS" if tls else server.name
             curve.add(name, "MB", count, bench.idle(server, row) / _KB**2)
 
-    return _measure(curve, servers, counts, point)
+    return _measure(curve, servers, bench, counts, point)
 
 
 def _users(servers: list[Server], bench: Bench, smoke: bool) -> Curve:
@@ -182,7 +188,7 @@ def _users(servers: list[Server], bench: Bench, smoke: bool) -> Curve:
         reload = _at_rest(server) - before
         curve.add(server.name, "ms CPU to reload", count, reload * 1000)
 
-    return _measure(curve, servers, _powers(1 if smoke else 6, 0), point)
+    return _measure(curve, servers, bench, _powers(1 if smoke else 6, 0), point)
 
 
 def _at_rest(server: Server) -> float:

@@ -13,7 +13,7 @@ from load import LoadError
 from rows import WARM
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from load import Load
     from rows import Row
@@ -52,12 +52,14 @@ class Bench:
     :param load: makes the sessions.
     :param seconds: how long a measurement takes, more or less.
     :param pause: seconds between a delivery and the poll that finds it.
+    :param tell: takes a line about each measurement.
     """
 
-    def __init__(self, load: Load, seconds: float, pause: float) -> None:
+    def __init__(self, load: Load, seconds: float, pause: float, tell: Callable[..., None]) -> None:
         self.load = load
         self.seconds = seconds
         self._pause = pause
+        self.tell = tell
         self._checked: set[tuple[str, str, bool]] = set()
 
     def sample(self, server: Server, row: Row) -> Sample:
@@ -178,12 +180,15 @@ def interleaved(
         sound = list(servers)
         for _ in range(rounds):
             for server in tuple(sound):
+                sample: Sample | MeasureError
                 try:
-                    yield row, server, bench.sample(server, row)
+                    sample = bench.sample(server, row)
                 except MeasureError as error:
+                    sample = error
                     sound.remove(server)
                     recover(server)
-                    yield row, server, error
+                bench.tell(row.name, server.name, sample)
+                yield row, server, sample
 
 
 def recover(server: Server) -> None:

@@ -25,7 +25,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from load import Load
-from measure import Bench, MeasureError, interleaved, recover
+from measure import Bench, interleaved, recover
 from plots import draw
 from report import Results, as_text, page_body, write_page
 from rows import HUGE, POLLED, WARM, chosen
@@ -65,7 +65,8 @@ def main() -> None:
         site = _site(folder, list(dict.fromkeys(users)))
         servers = _servers(folder, site, arguments)
         load = Load(folder)
-        bench = Bench(load, arguments.seconds, arguments.pause)
+        tell = _tell if arguments.verbose else _say_nothing
+        bench = Bench(load, arguments.seconds, arguments.pause, tell)
         results = Results()
         for server in servers:
             stack.callback(server.stop)
@@ -74,13 +75,19 @@ def main() -> None:
         print(*results.about, sep="\n", flush=True)
         for row, server, sample in interleaved(bench, servers, rows, arguments.rounds):
             results.add(row, server.name, sample)
-            if arguments.verbose or isinstance(sample, MeasureError):
-                print(row.name, server.name, sample, file=sys.stderr, flush=True)
         if _FAIRNESS in arguments.rows:
             results.fairness = _fairness(folder, site, servers, bench, arguments)
         results.curves = growth.measure(arguments.growth, servers, bench, smoke=arguments.smoke)
         results.settings = _settings(servers)
     _report(results, arguments.output)
+
+
+def _tell(*what: object) -> None:
+    print(*what, file=sys.stderr, flush=True)
+
+
+def _say_nothing(*_: object) -> None:
+    pass
 
 
 def _interrupt(*_: object) -> None:
