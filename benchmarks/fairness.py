@@ -61,7 +61,8 @@ class Fairness:
         lines[0].append(f"99 % <= {TARGET * 1000:g} ms")
         for server, waits in self.waits.items():
             opening = " / ".join(f"{s:.2f}" for s in _some(sorted(waits.opening)))
-            lines.append([server, "nothing", "", *_line(waits.alone), ""])
+            if waits.alone:
+                lines.append([server, "nothing", "", *_line(waits.alone), ""])
             if server in self.failures:
                 lines.append([server, "100,000 cold messages", "failed", "", "", "", "", ""])
                 continue

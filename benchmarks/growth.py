@@ -70,6 +70,12 @@ class Curve:
                 return
         self.lines.append(Line(name, quantity, {count: value}))
 
+    def fail(self, name: str, count: int, error: str) -> None:
+        """Take note of a failure."""
+        self.failures[name, count] = error
+        if not any(line.name.startswith(name) for line in self.lines):
+            self.lines.append(Line(name, "failed"))
+
     def table(self) -> list[list[str]]:
         """Return the table, with its head."""
         counts = {count for line in self.lines for count in line.points}
@@ -116,7 +122,7 @@ def _measure(
                 bench.tell(curve.grows, server.name, count, f"{time.monotonic() - begun:.1f} s")
             except MeasureError as error:
                 bench.tell(error)
-                curve.failures[server.name, count] = str(error)
+                curve.fail(server.name, count, str(error))
                 left[server.name] = 0
                 recover(server)
             left[server.name] -= time.monotonic() - begun

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import maildrops
@@ -23,6 +23,9 @@ _SETTLE: Final = 0.3
 """Seconds for a server to come to rest before its memory is looked at."""
 
 _WARM_SESSIONS: Final = 20
+
+_LONG: Final = 180.0
+"""Seconds after which a row gets no further round."""
 
 _PATIENCE: Final = 300
 """Seconds that a server may take over one command."""
@@ -136,9 +139,12 @@ class Bench:
         server.start()
 
     def _memory(self, server: Server, row: Row) -> Sample:
-        """Start anew, see what it takes after some sessions of one user, and with many."""
+        """Start anew, see what it takes after some sessions, and with many."""
         server.restart()
-        self.log_in(server, row, _WARM_SESSIONS)  # so that every process has met one
+        maildrops.make(server.site.mail, WARM)
+        some = replace(row, work="retr", mail=WARM, ask="")
+        one = {"users": 1, "processes": 1, "seconds": 60, "limit": _WARM_SESSIONS}
+        self.load.run(**(self.options(server, some) | one))  # so that every process has met one
         time.sleep(_SETTLE)
         before = server.meter.memory()
         taken = self._idle(server, row, row.mail.users) - before
@@ -154,9 +160,9 @@ class Bench:
         server.restart()
         return self._idle(server, row, row.sessions)
 
-    def log_in(self, server: Server, row: Row, times: int = 1) -> None:
-        """Run so many sessions of the first user, one after the other."""
-        only = {"work": "login", "users": 1, "processes": 1, "seconds": 60, "limit": times}
+    def log_in(self, server: Server, row: Row) -> None:
+        """Run one session of the first user."""
+        only = {"work": "login", "users": 1, "processes": 1, "limit": 1}
         self.load.run(**(self.options(server, row) | only))
 
 
@@ -174,11 +180,14 @@ def interleaved(
 ) -> Iterator[tuple[Row, Server, Sample | MeasureError]]:
     """Measure everything: row by row, round by round, the servers in turn.
 
-    A server that fails is started anew, and not asked for this row again.
+    A server that fails is started anew, and not asked for this row again.  A row that takes long
+    gets fewer rounds.
     """
     for row in rows:
-        sound = list(servers)
+        sound, begun = list(servers), time.monotonic()
         for _ in range(rounds):
+            if time.monotonic() - begun > _LONG:
+                break
             for server in tuple(sound):
                 sample: Sample | MeasureError
                 try:

@@ -33,7 +33,7 @@ def draw(results: Results, folder: Path) -> list[tuple[str, str]] | None:
     if any(results.ratio(name) is not None for name in results.rows):
         _save(plt, _ratios(plt, results), folder / "performance.svg")
         images.append(("performance.svg", "How many times popd's cost Dovecot's is, by row"))
-    if any(curve.lines for curve in results.curves):
+    if any(line.points for curve in results.curves for line in curve.lines):
         _save(plt, _growth(plt, results), folder / "growth.svg")
         images.append(("growth.svg", "How costs grow with messages, sessions, and users"))
     return images
@@ -65,7 +65,7 @@ def _growth(plt: Any, results: Results) -> Any:
     """Draw each quantity that was measured while something grew, both axes logarithmic."""
     panels: dict[tuple[str, str], list[Line]] = {}
     for curve in results.curves:
-        for line in curve.lines:
+        for line in filter(lambda line: line.points, curve.lines):
             panels.setdefault((curve.grows, line.quantity), []).append(line)
     height = -(-len(panels) // _COLUMNS)
     size = (9, 2.8 * height)

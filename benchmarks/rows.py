@@ -58,7 +58,7 @@ HUGE: Final = Mailset("huge", 2, 100_000, 700)
 _IDLE: Final = Mailset("idle", 400, 50, 1_000, distinct=50)
 
 _BIG: Final = Mailset("big", 100, 1, 50_000_000, distinct=1)
-_LISTED: Final = Mailset("listed", 20, 100_000, 700, distinct=1_000)
+_LISTED: Final = Mailset("listed", 10, 100_000, 700, distinct=1_000)
 
 WARM: Final = Mailset("warm", 4, 1, 500)
 """Maildrops to warm up with."""

@@ -41,13 +41,14 @@ _ROUNDS: Final = 5
 _SECONDS: Final = 2.0
 _SMOKE_SECONDS: Final = 0.1
 _PAUSE: Final = 1.5
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FAIRNESS: Final = "fairness"
 
 
 def main() -> None:
     """Do what the command line says."""
     arguments = _arguments()
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as if it were Control-C: nothing stays behind
+    for number in _SIGNALS:
         signal.signal(number, _interrupt)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the servers inherit it
@@ -91,6 +92,8 @@ def _say_nothing(*_: object) -> None:
 
 
 def _interrupt(*_: object) -> None:
+    for number in _SIGNALS:  # once is enough: what follows removes everything, which takes seconds
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -240,4 +243,7 @@ def _write_certificate(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted") from None
