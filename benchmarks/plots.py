@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from report import Results
 
 _COLUMNS: Final = 3
+_DECADE: Final = 10
 _STYLES: Final = {
     "popd": {"color": "#4477aa"},
     "popd TLS": {"color": "#4477aa", "linestyle": "--"},
@@ -79,6 +80,10 @@ def _growth(plt: Any, results: Results) -> Any:
             axes.plot(*zip(*points, strict=True), marker=".", label=line.name, **style)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        if high < low * _DECADE:  # or noise looks like growth
+            middle = (low * high) ** 0.5
+            axes.set_ylim(middle / _DECADE**0.5, middle * _DECADE**0.5)
         axes.set_xlabel(grows)
         axes.set_ylabel(quantity)
         axes.legend(fontsize="x-small")
