@@ -9,6 +9,8 @@
 #define _GNU_SOURCE
 #include "pop3.h"
 
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -64,9 +66,12 @@ static struct result client(int process)
     int processes = (int)NUMBER("processes");
     long own = (long)NUMBER("users") / processes, messages = (long)NUMBER("messages");
     long limit = (long)NUMBER("limit");
-    double begun = now(), paused = 0;
+    double begun = now(), paused = 0, due = begun;
+    FILE *times = *TEXT("times") ? fopen(TEXT("times"), "a") : NULL;
     if (own < 1)
         die("load: fewer users than processes");
+    if (times)
+        setlinebuf(times);
     do {
         long user = process + processes * (result.sessions % own);
         if (*TEXT("deliver")) {
@@ -74,27 +79,57 @@ static struct result client(int process)
             messages = (long)NUMBER("messages") + result.sessions / own + 1;
         }
         session(&c, process, user, messages);
+        if (times)
+            fprintf(times, "%.6f %.6f\n", due, now() - due);
+        if (NUMBER("every") > 0) { /* one that was kept waiting is late, and so are all behind it */
+            due += NUMBER("every");
+            if (due > now())
+                usleep((useconds_t)((due - now()) * 1e6));
+        } else
+            due = now();
     } while (++result.sessions < limit && now() - begun < NUMBER("seconds"));
     result.seconds = now() - begun - paused;
     result.resumed = resumed;
     return result;
 }
 
+static void stall(struct connection *c)
+{
+    command(c, "%s\r\n", TEXT("ask"));
+    ok(c, TEXT("ask"));
+    while (c->end - c->start < NUMBER("stop"))
+        if (!fill(c))
+            die("%s: the server closed the connection", TEXT("ask"));
+    free(c->buffer);
+    *c = (struct connection){.fd = c->fd};
+}
+
 static void hold(void)
 {
+    int stalled = !strcmp(TEXT("work"), "stall");
     long count = (long)NUMBER("limit");
     struct connection *all = calloc((size_t)count, sizeof *all);
     char byte;
     for (long i = 0; i < count; i++) {
         open_connection(&all[i], (int)(i % MAX_PROCESSES));
         log_in(&all[i], i);
+        if (stalled)
+            stall(&all[i]);
     }
     printf("{\"sessions\": %ld}\n", count);
     fflush(stdout);
     while (read(0, &byte, 1) > 0)
         ;
-    for (long i = 0; i < count; i++)
+    for (long i = 0; i < count && !stalled; i++)
         close_connection(&all[i]);
+}
+
+static double cpu(int who)
+{
+    struct rusage used;
+    getrusage(who, &used);
+    return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec)
+        + (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
 }
 
 int main(int count, char **arguments)
@@ -112,8 +147,9 @@ int main(int count, char **arguments)
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     prepare_tls();
-    if (!strcmp(TEXT("work"), "hold")) {
+    if (!strcmp(TEXT("work"), "hold") || !strcmp(TEXT("work"), "stall")) {
         hold();
         return 0;
     }
@@ -122,6 +158,7 @@ int main(int count, char **arguments)
         die("load: %d processes", processes);
     for (int process = 0; process < processes; process++)
         if (!fork()) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
             struct result result = client(process);
             if (write(ends[1], &result, sizeof result) != sizeof result)
                 die("load: the pipe broke");
@@ -140,7 +177,7 @@ int main(int count, char **arguments)
         sum.resumed += one.resumed;
         rate += (double)one.sessions / one.seconds;
     }
-    printf("{\"sessions\": %ld, \"resumed\": %ld, \"rate\": %.3f}\n", sum.sessions, sum.resumed,
-           rate);
+    printf("{\"sessions\": %ld, \"resumed\": %ld, \"rate\": %.3f, \"cpu\": %.6f}\n", sum.sessions,
+           sum.resumed, rate, cpu(RUSAGE_CHILDREN));
     return 0;
 }

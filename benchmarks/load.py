@@ -68,23 +68,37 @@ class Load:
 
     @contextmanager
     def held(self, **options: object) -> Iterator[None]:
-        """Keep idle sessions while the block runs.
+        """Keep sessions while the block runs: idle ones, or such as stop reading.
 
         :raises LoadError: an answer was wrong.
         """
-        command = self._command({"work": "hold", **options})
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        try:
+        with self._started({"work": "hold", **options}) as process:
             if process.stdout is not None and not process.stdout.readline():
                 raise LoadError(process.communicate(timeout=_PATIENCE)[1].decode().strip())
             yield
             if process.communicate(timeout=_PATIENCE)[1]:
                 raise LoadError("the sessions did not end well")
+
+    @contextmanager
+    def beside(self, **options: object) -> Iterator[None]:
+        """Go on with sessions while the block runs.
+
+        :raises LoadError: an answer was wrong.
+        """
+        with self._started({"seconds": _PATIENCE, **options}) as process:
+            yield
+            if process.poll() is not None:
+                raise LoadError(process.communicate()[1].decode().strip())
+
+    @contextmanager
+    def _started(self, options: dict[str, object]) -> Iterator[subprocess.Popen[bytes]]:
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(self._command(options), stdin=pipe, stdout=pipe, stderr=pipe)
+        try:
+            yield process
         finally:
             process.kill()
-            process.wait()
+            process.communicate()
 
     def _command(self, options: dict[str, object]) -> list[str]:
         program = self._tls if options.get("tls") else self._plain

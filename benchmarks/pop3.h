@@ -23,14 +23,15 @@ static SSL_SESSION *ticket;
 
 static struct { const char *key; double number; char text[512]; } options[] = {
     {"port", 0, ""},        /* on 127.0.0.1 */
-    {"work", 0, "login"},   /* login, poll, retr, pipe, or hold: log in, keep until stdin ends */
+    {"work", 0, "login"},   /* login, poll, retr, pipe; hold: log in, keep until stdin ends; stall:
+                               the same, and leave a reply unread */
     {"tls", 0, ""},         /* 0 cleartext, 1 a full handshake each time, 2 with resumption */
     {"user", 0, "user"},    /* users are called this and a number from 0 */
     {"users", 1, ""},       /* how many of them; process p has those with n % processes == p */
     {"password", 0, "secret"},
     {"processes", 1, ""},
     {"seconds", 1, ""},     /* begin no session after this, but one at least */
-    {"limit", 1e9, ""},     /* so many sessions a process at most; of hold: in all */
+    {"limit", 1e9, ""},     /* so many sessions a process at most; of hold and stall: in all */
     {"messages", 0, ""},    /* in each maildrop */
     {"octets", 0, ""},      /* of each message, as LIST says */
     {"wire", 0, ""},        /* the same with stuffed dots, as RETR sends */
@@ -38,6 +39,11 @@ static struct { const char *key; double number; char text[512]; } options[] = {
     {"deliver", 0, ""},     /* a folder of Maildirs: one message more in new/ before each session */
     {"template", 0, ""},    /* the file that is delivered (as a hard link) */
     {"pause", 0, ""},       /* seconds between delivery and session */
+    {"every", 0, ""},       /* seconds from one session's begin to the next one's, if not at once */
+    {"times", 0, ""},       /* a file for when each session was due, and the seconds it took since */
+    {"ask", 0, ""},         /* of stall: the command whose reply is not read to its end */
+    {"stop", 0, ""},        /* of stall: after so many octets of it */
+    {"patience", 120, ""},  /* seconds that the server may take over anything */
 };
 
 static void die(const char *format, ...)
@@ -218,8 +224,8 @@ static void retrieve(struct connection *c, long messages, long wire, long window
 static void open_connection(struct connection *c, int process)
 {
     struct sockaddr_in from = {.sin_family = AF_INET}, to = {.sin_family = AF_INET};
-    struct timeval patience = {.tv_sec = 120};
-    int one = 1;
+    struct timeval patience = {.tv_sec = (time_t)NUMBER("patience")};
+    int one = 1, small = 1 << 16;
     from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + (unsigned)process); /* ports for everyone */
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     to.sin_port = htons((unsigned short)NUMBER("port"));
@@ -227,6 +233,8 @@ static void open_connection(struct connection *c, int process)
     setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    if (*TEXT("ask")) /* or the kernel takes megabytes in */
+        setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     if (c->fd < 0 || bind(c->fd, (void *)&from, sizeof from)
         || connect(c->fd, (void *)&to, sizeof to))
         die("connecting: %s", strerror(errno));

@@ -1,28 +1,34 @@
-"""The table, on the terminal and in docs/performance.rst, and its plot."""
+"""The tables, on the terminal and in docs/performance.rst."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Final
+
+from measure import MeasureError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fairness import Fairness
+    from growth import Curve
     from measure import Sample
     from rows import Row
+
+Table = list[list[str]]
 
 BEGIN: Final = ".. The figures begin; benchmarks/run.py writes them."
 END: Final = ".. The figures end."
 _PAGE: Final = f"""Performance
 ===========
 
-What popd costs, beside Dovecot, measured in one run on one machine by ``benchmarks/run.py``.
-
 {BEGIN}
 {END}
 """
+_SPREAD: Final = "What a session costs the server (minimum / median / maximum of the rounds)"
+_FAIR: Final = "How long a poll of 50 messages takes, one begun every 10 ms; popd with one worker"
+_SETTINGS: Final = "Dovecot's configuration"
 
 
 @dataclass
@@ -30,16 +36,40 @@ class Results:
     """What was measured, by row and server.
 
     :param about: the circumstances, one sentence each.
+    :param errors: what failed, by row and server.
+    :param settings: Dovecot's configuration file.
     """
 
     about: list[str] = field(default_factory=list)
     samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
     rows: dict[str, Row] = field(default_factory=dict)
+    errors: dict[tuple[str, str], str] = field(default_factory=dict)
+    fairness: Fairness | None = None
+    curves: list[Curve] = field(default_factory=list)
+    settings: str = ""
 
-    def add(self, row: Row, server: str, sample: Sample) -> None:
+    def add(self, row: Row, server: str, sample: Sample | MeasureError) -> None:
         """Take note of a measurement."""
         self.rows[row.name] = row
-        self.samples.setdefault(row.name, {}).setdefault(server, []).append(sample)
+        of_row = self.samples.setdefault(row.name, {})
+        if isinstance(sample, MeasureError):
+            self.errors[row.name, server] = str(sample)
+            of_row[server] = []
+        elif (row.name, server) not in self.errors:
+            of_row.setdefault(server, []).append(sample)
+
+    def failures(self) -> list[str]:
+        """Return what failed, a line each."""
+        found = list(self.errors.values())
+        found += self.fairness.failures.values() if self.fairness else []
+        return found + [text for curve in self.curves for text in curve.failures.values()]
+
+    def tables(self) -> list[tuple[str, Table]]:
+        """Return all tables with their titles."""
+        tables = [(_SPREAD, self.lines())] if self.rows else []
+        if self.fairness is not None:
+            tables.append((_FAIR, self.fairness.table()))
+        return tables + [(curve.title, curve.table()) for curve in self.curves]
 
     def costs(self, row: str, server: str) -> list[float]:
         """Return the costs in the table's units, lowest first: milliseconds, or KB."""
@@ -55,39 +85,51 @@ class Results:
         """Return the median of the sessions a second."""
         return median([sample.rate for sample in self.samples[row].get(server, [])] or [0.0])
 
-    def lines(self) -> list[list[str]]:
+    def load(self, row: str) -> float:
+        """Return the median of the milliseconds of CPU that a session took of the load generator.
+
+        Of the server for which it is more.
+        """
+        loads = [[sample.load for sample in samples] for samples in self.samples[row].values()]
+        return max((median(load) for load in loads if load), default=0.0) * 1000
+
+    def lines(self) -> Table:
         """Return the table, with its head."""
         head = ["row", "one session", "Dovecot", "popd", "ratio", "target", "met"]
-        return [[*head, "sessions/s Dovecot", "popd"], *map(self._line, self.rows)]
+        head += ["sessions/s Dovecot", "popd", "ahead", "load generator"]
+        return [head, *map(self._line, self.rows)]
 
     def _line(self, name: str) -> list[str]:
         row, ratio = self.rows[name], self.ratio(name)
-        popd = self.costs(name, "popd")
-        if row.of_memory:
-            met = bool(popd) and median(popd) <= row.target
-            target = f"<= {row.target:g} KB"
+        popd, load = self.costs(name, "popd"), self.load(name)
+        if row.target is None:
+            target, met = "", None
+        elif row.of_memory:
+            target, met = f"<= {row.target:g} KB", median(popd) <= row.target if popd else None
         else:
-            met = ratio is not None and ratio >= row.target
-            target = f">= {row.target:g}"
-        known = bool(popd) if row.of_memory else ratio is not None
+            target, met = f">= {row.target:g}", None if ratio is None else ratio >= row.target
+        rates = [self.rate(name, server) for server in ("Dovecot", "popd")]
         return [
             name,
             row.title,
-            _spread(self.costs(name, "Dovecot"), row),
-            _spread(popd, row),
+            self._cell(name, "Dovecot"),
+            self._cell(name, "popd"),
             f"{ratio:.2f}" if ratio is not None else "",
             target,
-            ("yes" if met else "no") if known else "",
-            *(_short(self.rate(name, server)) for server in ("Dovecot", "popd")),
+            _verdict(met),
+            *map(_short, rates),
+            _verdict(rates[1] >= rates[0] if all(rates) else None),
+            f"{_short(load)} ms" if load else "",
         ]
 
-    def save(self, path: Path) -> None:
-        """Write everything that was measured as JSON."""
-        samples = {
-            row: {server: list(map(asdict, values)) for server, values in servers.items()}
-            for row, servers in self.samples.items()
-        }
-        path.write_text(json.dumps({"about": self.about, "samples": samples}, indent=1) + "\n")
+    def _cell(self, name: str, server: str) -> str:
+        if (name, server) in self.errors:
+            return "failed"
+        return _spread(self.costs(name, server), self.rows[name])
+
+
+def _verdict(met: bool | None) -> str:
+    return {True: "yes", False: "no", None: ""}[met]
 
 
 def _spread(values: list[float], row: Row) -> str:
@@ -104,7 +146,7 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004
 
 
-def as_text(table: list[list[str]]) -> str:
+def as_text(table: Table) -> str:
     """Return a table for the terminal."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return "\n".join(
@@ -113,7 +155,7 @@ def as_text(table: list[list[str]]) -> str:
     )
 
 
-def as_rst(table: list[list[str]]) -> str:
+def as_rst(table: Table) -> str:
     """Return a table as reStructuredText."""
     text = ".. list-table::\n   :header-rows: 1\n\n"
     for line in table:
@@ -131,42 +173,17 @@ def write_page(page: Path, body: str) -> None:
     page.write_text(f"{head}{BEGIN}\n\n{body}\n{END}{tail}", encoding="utf-8")
 
 
-def page_body(results: Results, growth: list[tuple[str, list[list[str]]]], image: str) -> str:
-    """Return what stands between the markers."""
+def page_body(results: Results, images: list[tuple[str, str]]) -> str:
+    """Return what stands between the markers.
+
+    :param images: their names, and what is to be seen.
+    """
     text = "".join(f"{sentence}\n" for sentence in results.about)
-    text += (
-        "\nCosts are minimum, median and maximum of the rounds; the ratio is Dovecot's median over"
-        "\npopd's.\n\n"
-    )
-    if results.rows:
-        text += as_rst(results.lines())
-    for title, table in growth:
-        text += f"\n{title}\n\n{as_rst(table)}"
-    if image:
-        text += f"\n.. image:: {image}\n   :alt: How many times popd's cost Dovecot's is, by row\n"
+    for title, table in results.tables():
+        text += f"\n{title}:\n\n{as_rst(table)}"
+    for name, alt in images:
+        text += f"\n.. image:: {name}\n   :alt: {alt}\n"
+    if results.settings:
+        lines = (f"   {line}".rstrip() for line in results.settings.strip().splitlines())
+        text += f"\n{_SETTINGS}::\n\n" + "\n".join(lines) + "\n"
     return text
-
-
-def plot(results: Results, path: Path) -> bool:
-    """Draw the ratios beside their targets; return whether matplotlib was there to do it."""
-    try:
-        import matplotlib as mpl  # noqa: PLC0415 - need not be installed
-    except ImportError:
-        return False
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415 - likewise
-
-    rows = [row for row in results.rows.values() if results.ratio(row.name) is not None]
-    places = list(range(len(rows)))
-    figure, axes = plt.subplots(figsize=(8, 1 + 0.4 * len(rows)), layout="constrained")
-    axes.barh(places, [results.ratio(row.name) or 0 for row in rows], color="#4477aa")
-    targets = [(place, row.target) for place, row in enumerate(rows) if not row.of_memory]
-    axes.plot([t for _, t in targets], [p for p, _ in targets], "|", color="#cc3311", ms=16, mew=2)
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_yticks(places, [row.name for row in rows])
-    axes.invert_yaxis()
-    axes.set_xscale("log")
-    axes.set_xlabel("Dovecot's cost over popd's (red: what popd has to reach)")
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
-    return True

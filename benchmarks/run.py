@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import resource
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -16,15 +18,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import fairness
 import growth
 import maildrops
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from load import Load, LoadError
-from measure import Bench, interleaved
-from report import Results, as_text, page_body, plot, write_page
-from rows import WARM, chosen
+from load import Load
+from measure import Bench, interleaved, recover
+from plots import draw
+from report import Results, as_text, page_body, write_page
+from rows import HUGE, POLLED, WARM, chosen
+from rows import NAMES as ROWS
 from servers import Dovecot, Popd, Server, Site
 
 from popd import __version__
@@ -36,19 +41,18 @@ _ROUNDS: Final = 5
 _SECONDS: Final = 2.0
 _SMOKE_SECONDS: Final = 0.1
 _PAUSE: Final = 1.5
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_FAIRNESS: Final = "fairness"
 
 
 def main() -> None:
     """Do what the command line says."""
     arguments = _arguments()
-    try:
-        rows = chosen(arguments.rows, smoke=arguments.smoke)
-    except ValueError as error:
-        raise SystemExit(f"--rows: {error}") from error
-    if unknown := set(arguments.growth).difference(growth.NAMES):
-        raise SystemExit(f"--growth: {unknown} is none of {', '.join(growth.NAMES)}")
-    if arguments.growth and not arguments.rows:
-        rows = []
+    for number in _SIGNALS:
+        signal.signal(number, _interrupt)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the servers inherit it
+    rows = chosen(arguments.rows, smoke=arguments.smoke)
     with ExitStack() as stack:
         # On a disk, as mail is; /tmp is often memory.
         folder = Path(
@@ -57,42 +61,79 @@ def main() -> None:
             )
         )
         folder.chmod(0o755)
-        users = [name for row in rows for name in row.mail.names()] + WARM.names()
+        mails = [row.mail for row in rows] + [WARM, HUGE, POLLED]
+        users = [name for mail in mails for name in mail.names()]
         site = _site(folder, list(dict.fromkeys(users)))
         servers = _servers(folder, site, arguments)
         load = Load(folder)
-        bench = Bench(load, arguments.seconds, arguments.pause)
+        tell = _tell if arguments.verbose else _say_nothing
+        bench = Bench(load, arguments.seconds, arguments.pause, tell)
         results = Results()
         for server in servers:
             stack.callback(server.stop)
             server.start()
         results.about = _about(servers, load, arguments)
         print(*results.about, sep="\n", flush=True)
-        try:
-            for row, server, sample in interleaved(bench, servers, rows, arguments.rounds):
-                results.add(row, server.name, sample)
-                if arguments.verbose:
-                    print(row.name, server.name, sample, file=sys.stderr, flush=True)
-            curves = growth.measure(arguments.growth, servers, bench, smoke=arguments.smoke)
-        except LoadError as error:
-            raise SystemExit(f"{error}") from error
-    _report(results, curves, arguments.output)
+        for row, server, sample in interleaved(bench, servers, rows, arguments.rounds):
+            results.add(row, server.name, sample)
+        if _FAIRNESS in arguments.rows:
+            results.fairness = _fairness(folder, site, servers, bench, arguments)
+        results.curves = growth.measure(arguments.growth, servers, bench, smoke=arguments.smoke)
+        results.settings = _settings(servers)
+    _report(results, arguments.output)
 
 
-def _report(
-    results: Results, curves: list[tuple[str, list[list[str]]]], output: Path | None
-) -> None:
-    if results.rows:
-        print(f"\n{as_text(results.lines())}")
-    for title, table in curves:
+def _tell(*what: object) -> None:
+    print(*what, file=sys.stderr, flush=True)
+
+
+def _say_nothing(*_: object) -> None:
+    pass
+
+
+def _interrupt(*_: object) -> None:
+    for number in _SIGNALS:  # once is enough: what follows removes everything, which takes seconds
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _report(results: Results, output: Path | None) -> None:
+    """Print everything, write it to *output* if that is given, and exit with 1 if a row failed."""
+    for title, table in results.tables():
         print(f"\n{title}\n{as_text(table)}")
-    if output is None:
-        return
-    output.mkdir(parents=True, exist_ok=True)
-    image = "performance.svg" if plot(results, output / "performance.svg") else ""
-    if not image:
-        print("no plot: matplotlib is not installed", file=sys.stderr)
-    write_page(output / "performance.rst", page_body(results, curves, image))
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        images = draw(results, output)
+        if images is None:
+            print("no plots: matplotlib is not installed", file=sys.stderr)
+        write_page(output / "performance.rst", page_body(results, images or []))
+    if failures := results.failures():
+        raise SystemExit("\nFailed:\n" + "\n".join(failures))
+
+
+def _fairness(
+    folder: Path, site: Site, servers: list[Server], bench: Bench, arguments: argparse.Namespace
+) -> fairness.Fairness:
+    """Measure fairness with one worker, for which it is hardest; the other servers rest."""
+    for server in servers:
+        server.stop()
+    allow = not arguments.no_cgroup
+    alone = [server for server in servers if server.name != "popd"]
+    if len(alone) < len(servers):
+        options = [*arguments.popd_option, "--workers=1"]
+        alone.append(Popd(folder / "popd", site, options, allow_cgroup=allow))
+    result = fairness.measure(alone, bench, arguments.rounds, smoke=arguments.smoke)
+    for server in servers:
+        recover(server)
+    return result
+
+
+def _settings(servers: Sequence[Server]) -> str:
+    """Return Dovecot's configuration file, as it is for the page."""
+    for server in servers:
+        if isinstance(server, Dovecot):
+            return server.settings("HOME", "MAIL", "PASSWORDS", "CERTIFICATE", 110, 995)
+    return ""
 
 
 def _arguments() -> argparse.Namespace:
@@ -101,8 +142,9 @@ def _arguments() -> argparse.Namespace:
     curves = ",".join(growth.NAMES)
     add("--rounds", type=int, help=f"measurements of each row and server (default {_ROUNDS})")
     add("--seconds", type=float, help=f"how long each takes, about (default {_SECONDS:g})")
-    add("--rows", type=_names, default=[], metavar="NAME,...", help="these only")
-    add("--growth", type=_names, default=[], metavar="NAME,...", help=f"curves: {curves}")
+    rows = ",".join((*ROWS, _FAIRNESS))
+    add("--rows", type=_names, metavar="NAME,...", help=f"these only: {rows}, all, none")
+    add("--growth", type=_names, default=[], metavar="NAME,...", help=f"curves: {curves}, all")
     add("--smoke", action="store_true", help="seconds only: does the benchmark work?")
     add("--output", type=Path, metavar="DIR", help="write performance.rst and a plot there")
     add("--directory", default="/var/tmp", help="where the mail goes meanwhile; on a disk")  # noqa: S108 - tempfile makes a fresh one in it
@@ -114,6 +156,12 @@ def _arguments() -> argparse.Namespace:
     add("--verbose", action="store_true", help="tell each measurement")
     arguments = parser.parse_args()
     smoke = arguments.smoke
+    if arguments.smoke and arguments.rows is None and not arguments.growth:
+        arguments.rows = arguments.growth = ["all"]
+    if arguments.rows is None:
+        arguments.rows = [] if arguments.growth else ["all"]
+    arguments.rows = _chosen(parser, "--rows", arguments.rows, (*ROWS, _FAIRNESS))
+    arguments.growth = _chosen(parser, "--growth", arguments.growth, growth.NAMES)
     if arguments.rounds is None:
         arguments.rounds = 1 if smoke else _ROUNDS
     if arguments.seconds is None:
@@ -121,6 +169,14 @@ def _arguments() -> argparse.Namespace:
     if arguments.pause is None:
         arguments.pause = 0.05 if smoke else _PAUSE
     return arguments
+
+
+def _chosen(
+    parser: argparse.ArgumentParser, option: str, names: list[str], known: Sequence[str]
+) -> list[str]:
+    if unknown := set(names).difference(known, ["all", "none"]):
+        parser.error(f"{option}: {', '.join(unknown)}: none of {', '.join(known)}")
+    return [name for name in known if name in names or "all" in names]
 
 
 def _names(text: str) -> list[str]:
@@ -187,4 +243,7 @@ def _write_certificate(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted") from None

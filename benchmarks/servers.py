@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -62,7 +63,10 @@ class Server:
         raise NotImplementedError
 
     def start(self) -> None:
-        """Start the server, and wait until it answers."""
+        """Start the server, and wait until it answers.
+
+        :raises RuntimeError: it does not.
+        """
         self.port, self.tls_port = _free_ports(2)
         self.home.mkdir(exist_ok=True)
         self.meter = Meter(allow_cgroup=self.allow_cgroup)
@@ -92,8 +96,13 @@ class Server:
             self._process.kill()
             self._process.wait()
         end = time.monotonic() + _PATIENCE
-        while any(Path("/proc", str(pid)).exists() for pid in self.meter.processes()):
+        while running := [
+            pid for pid in self.meter.processes() if Path("/proc", str(pid)).exists()
+        ]:
             if time.monotonic() > end:
+                for pid in running:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
                 break
             time.sleep(0.02)
         self.meter.close()
@@ -237,26 +246,33 @@ maildir_very_dirty_syncs = yes
 
     def command(self) -> list[str]:
         """See `Server.command`."""
+        site = self.site
+        path = self.home / "dovecot.conf"
+        places = (self.home, site.mail, site.passwords, site.certificate)
+        path.write_text(self.settings(*places, self.port, self.tls_port), encoding="utf-8")
+        return [self.path() or "dovecot", "-F", "-c", str(path)]
+
+    def settings(
+        self, home: object, mail: object, passwords: object, certificate: object, *ports: object
+    ) -> str:
+        """Return the configuration file, for these places and ports."""
         root = os.geteuid() == 0
         own = f"default_login_user = {_user()}\ndefault_internal_user = {_user()}\n"
-        text = self._SETTINGS.format(
-            home=self.home,
+        return self._SETTINGS.format(
+            home=home,
             host=HOST,
-            port=self.port,
-            tls_port=self.tls_port,
+            port=ports[0],
+            tls_port=ports[1],
             cores=os.cpu_count() or 1,
             limit=4000,
-            passwords=self.site.passwords,
-            mail=self.site.mail,
-            certificate=self.site.certificate,
+            passwords=passwords,
+            mail=mail,
+            certificate=certificate,
             uid=NOBODY if root else os.geteuid(),
             gid=NOBODY if root else os.getegid(),
             unchrooted="" if root else "  chroot =",
             extra="\n".join(self.extra) + ("" if root else f"\n{own}"),
         )
-        path = self.home / "dovecot.conf"
-        path.write_text(text, encoding="utf-8")
-        return [self.path() or "dovecot", "-F", "-c", str(path)]
 
 
 def _user() -> str:

@@ -33,6 +33,11 @@ DEFAULTS: Final[dict[str, str]] = {
     "deliver": "",
     "template": "",
     "pause": "0",
+    "every": "0",
+    "times": "",
+    "ask": "",
+    "stop": "0",
+    "patience": "120",
 }
 
 
@@ -54,10 +59,13 @@ class Client:
 
     def connect(self, process: int) -> tuple[socket.socket, Any]:
         """Return a new connection, and a file to read it with."""
-        plain = socket.create_connection(
-            ("127.0.0.1", self.number["port"]), 120, (f"127.0.0.{process + 2}", 0)
-        )
+        plain = socket.socket()
+        plain.settimeout(self.number["patience"])
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.text["ask"]:  # or the kernel takes megabytes in
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        plain.bind((f"127.0.0.{process + 2}", 0))
+        plain.connect(("127.0.0.1", self.number["port"]))
         if not self.number["tls"]:
             return plain, plain.makefile("rb")
         ticket = self.ticket if self.number["tls"] > 1 else None
@@ -114,6 +122,7 @@ class Client:
         """Run sessions; return how many, how many resumed TLS, and the seconds they took."""
         own = self.number["users"] // self.number["processes"]
         sessions, paused, begun = 0, 0.0, time.monotonic()
+        due, every = begun, float(self.text["every"])
         while True:
             user = process + self.number["processes"] * (sessions % own)
             messages = self.number["messages"]
@@ -122,6 +131,11 @@ class Client:
                 paused += self.deliver(user, sessions)
             self.session(process, user, messages)
             sessions += 1
+            if self.text["times"]:
+                with Path(self.text["times"]).open("a", encoding="ascii") as times:
+                    times.write(f"{due:.6f} {time.monotonic() - due:.6f}\n")
+            due = due + every if every else time.monotonic()
+            time.sleep(max(0, due - time.monotonic()))
             passed = time.monotonic() - begun
             if sessions >= self.number["limit"] or passed >= float(self.text["seconds"]):
                 return sessions, self.resumed, passed - paused
@@ -175,12 +189,16 @@ def _hold(client: Client) -> None:
     for user in range(client.number["limit"]):
         connection, replies = client.connect(user % 64)
         client.log_in(connection, replies, user)
+        if client.text["work"] == "stall":
+            _ask(connection, replies, client.text["ask"])
+            replies.read(client.number["stop"])
         opened.append((connection, replies))
     sys.stdout.write(json.dumps({"sessions": len(opened)}) + "\n")
     sys.stdout.flush()
     sys.stdin.read()
     for connection, replies in opened:
-        client.quit(connection, replies)
+        if client.text["work"] != "stall":
+            client.quit(connection, replies)
 
 
 def _client(options: dict[str, str], process: int) -> tuple[int, int, float]:
@@ -190,16 +208,17 @@ def _client(options: dict[str, str], process: int) -> tuple[int, int, float]:
 def main() -> None:
     """Run what the command line says."""
     options = {**DEFAULTS, **dict(word.split("=", 1) for word in sys.argv[1:])}
-    if options["work"] == "hold":
+    if options["work"] in {"hold", "stall"}:
         _hold(Client(options))
         return
-    processes = int(options["processes"])
+    processes, before = int(options["processes"]), os.times()
     with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
         results = list(pool.map(_client, [options] * processes, range(processes)))
     summary = {
         "sessions": sum(sessions for sessions, _, _ in results),
         "resumed": sum(resumed for _, resumed, _ in results),
         "rate": sum(sessions / seconds for sessions, _, seconds in results),
+        "cpu": sum(os.times()[2:4]) - sum(before[2:4]),
     }
     sys.stdout.write(json.dumps(summary) + "\n")
 

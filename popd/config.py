@@ -50,8 +50,9 @@ class Settings:
 
     :param listen: endpoints that speak cleartext with STLS.
     :param listen_tls: endpoints that speak TLS from the first octet.
-    :param certificate: path of a PEM file, or ``""``.
-    :param private_key: path of a PEM file; ``""`` means that *certificate* holds the key as well.
+    :param certificate: paths of PEM files, one for each kind of key.
+    :param private_key: paths of PEM files, in the order of *certificate*; none means that each of
+        those holds its key as well.
     :param auth: checkers as ``TYPE:ARGUMENT``, in the order in which they are asked.
     :param maildrop: a template of where the users' maildrops are.
     :param default_domain: completes a bare user name.
@@ -65,8 +66,8 @@ class Settings:
 
     listen: tuple[str, ...] = ("tcp:110",)
     listen_tls: tuple[str, ...] = ("tcp:995",)
-    certificate: str = ""
-    private_key: str = ""
+    certificate: tuple[str, ...] = ()
+    private_key: tuple[str, ...] = ()
     auth: tuple[str, ...] = ()
     maildrop: str = ""
     default_domain: str = ""
@@ -199,6 +200,11 @@ def settle(*layers: Layer) -> Settings:
     if not chosen.get("certificate"):
         _check_without_certificate(chosen)
         chosen["listen-tls"] = ()
+    elif chosen.get("private-key") and len(chosen["private-key"]) != len(chosen["certificate"]):
+        raise ConfigError(
+            "give --private-key for each --certificate, in the same order, or for none, where each"
+            " is in its certificate's file"
+        )
     settings = Settings(**{key.replace("-", "_"): value for key, value in chosen.items()})
     if not settings.auth:
         raise ConfigError(

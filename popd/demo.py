@@ -52,7 +52,7 @@ def layer(directory: Path) -> Layer:
     return {
         "listen": ("tcp:1110:interface=127.0.0.1",),
         "listen-tls": ("tcp:1995:interface=127.0.0.1",),
-        "certificate": str(directory / "server.pem"),
+        "certificate": (str(directory / "server.pem"),),
         "auth": (f"popd-passwd:{directory / 'passwd'}",),
         "maildrop": f"maildir:{directory}/mail/{{local}}",
         "workers": "1",
@@ -194,16 +194,20 @@ class Guide(Service):
     """Says on the terminal how to look at the demo, once all ports are there.
 
     :param directory: where the demo is.
-    :param certificate: path of what clients have to trust.
+    :param certificates: paths of what clients have to trust; the first will do.
     :param password: the user's.
     :param listeners: where popd listens.
     """
 
     def __init__(
-        self, directory: Path, certificate: str, password: str, listeners: list[Listener]
+        self,
+        directory: Path,
+        certificates: tuple[str, ...],
+        password: str,
+        listeners: list[Listener],
     ) -> None:
         self._directory = directory
-        self._certificate = certificate
+        self._certificates = certificates
         self._password = password
         self._listeners = listeners
 
@@ -243,7 +247,7 @@ Control-C stops it.
                 if listener.purpose is purpose and isinstance(address, IPv4Address | IPv6Address):
                     local = ip_address(address.host).is_loopback
                     place = shown(address) if local else f"localhost:{address.port}"
-                    options += ["--cacert", str(Path(self._certificate).absolute())]
+                    options += ["--cacert", str(Path(self._certificates[0]).absolute())]
                     options += ["--user", f"{_USER}:{self._password}", f"{scheme}://{place}/"]
                     return shlex.join(["curl", "--silent", "--show-error", *options])
         return "(popd listens on no TCP port with TLS)"

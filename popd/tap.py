@@ -47,8 +47,6 @@ _DEMO: Final = (
 )
 _HELP: Final = {
     "config": "A TOML file with the names of these options, which win over it.",
-    "certificate": "A PEM file: the certificate, then those of the authorities that vouch for it.",
-    "private-key": "A PEM file.  (default: the certificate's file)",
     "maildrop": "Where the mail is: maildir:/PATH with {user}, {local} or {domain} in it.",
     "default-domain": "What stands behind the @ of a user name that has none.",
     "cleartext-login": "Who may log in without TLS: never, local or always.  (default: never)",
@@ -86,6 +84,14 @@ class Options(usage.Options, AuthOptionMixin):
     def opt_listen_tls(self, endpoint: str) -> None:
         """Endpoint for implicit TLS; may be repeated; "none" for none (default: tcp:995)."""
         self.setdefault("listen-tls", []).append(endpoint)
+
+    def opt_certificate(self, path: str) -> None:
+        """PEM file: the certificate, then its authorities'; repeat it for another kind of key."""
+        self.setdefault("certificate", []).append(path)
+
+    def opt_private_key(self, path: str) -> None:
+        """PEM file of a certificate's key, in the same order (default: each certificate's file)."""
+        self.setdefault("private-key", []).append(path)
 
     def opt_auth(self, description: str) -> None:
         """How users log in, as TYPE[:ARGUMENT]; repeat it and each is asked in turn."""
@@ -208,7 +214,7 @@ def build(options: Options, reactor: Any) -> Server:
         password = demo.prepare(demo.DIRECTORY) if options["demo"] else ""
     with _starting("--certificate"):
         tls = (
-            load_context(settings.certificate, settings.private_key or None)
+            load_context(settings.certificate, settings.private_key)
             if settings.certificate
             else None
         )

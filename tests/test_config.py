@@ -12,7 +12,11 @@ from popd.config import DEFAULTS, REPEATABLE, ConfigError, Layer, Settings, read
 
 ETC = Path(__file__).parent.parent / "etc" / "popd.toml"
 
-COMPLETE: Layer = {"certificate": "c.pem", "auth": ("memory",), "maildrop": "maildir:/srv/{user}"}
+COMPLETE: Layer = {
+    "certificate": ("c.pem",),
+    "auth": ("memory",),
+    "maildrop": "maildir:/srv/{user}",
+}
 """The least that popd can do with."""
 
 
@@ -51,7 +55,7 @@ class FileTests(SynchronousTestCase):
                 """
                 listen = ["tcp:110", "unix:/run/popd"]
                 listen-tls = []
-                certificate = "/etc/ssl/mail.pem"
+                certificate = ["/etc/ssl/rsa.pem", "/etc/ssl/ecdsa.pem"]
                 private-key = "/etc/ssl/mail.key"
                 auth = ["popd-passwd:/etc/popd/passwd", "unix"]
                 maildrop = "maildir:/srv/{user}"
@@ -65,8 +69,8 @@ class FileTests(SynchronousTestCase):
             {
                 "listen": ("tcp:110", "unix:/run/popd"),
                 "listen-tls": (),
-                "certificate": "/etc/ssl/mail.pem",
-                "private-key": "/etc/ssl/mail.key",
+                "certificate": ("/etc/ssl/rsa.pem", "/etc/ssl/ecdsa.pem"),
+                "private-key": ("/etc/ssl/mail.key",),
                 "auth": ("popd-passwd:/etc/popd/passwd", "unix"),
                 "maildrop": "maildir:/srv/{user}",
                 "default-domain": "Example.org",
@@ -140,7 +144,7 @@ class FileTests(SynchronousTestCase):
         for content, problem in (
             ("listen = 110", "listen must be a text in quotes or a list of them, not 110"),
             ("auth = [1]", "auth must be a text in quotes or a list of them, not [1]"),
-            ("certificate = true", "certificate must be a text in quotes, not True"),
+            ("maildrop = true", "maildrop must be a text in quotes, not True"),
             ("maildrop = ['x']", "maildrop must be a text in quotes, not ['x']"),
             ("certificate = ''", "certificate is empty: give it a value or leave it out"),
             ("listen = ['']", "listen is empty: give it a value or leave it out"),
@@ -192,8 +196,8 @@ class SettleTests(SynchronousTestCase):
             Settings(
                 listen=("tcp:110",),
                 listen_tls=("tcp:995",),
-                certificate="c.pem",
-                private_key="",
+                certificate=("c.pem",),
+                private_key=(),
                 auth=("memory",),
                 maildrop="maildir:/srv/{user}",
                 default_domain="",
@@ -255,9 +259,24 @@ class SettleTests(SynchronousTestCase):
     def test_key_without_certificate(self) -> None:
         """A private key alone is of no use."""
         self.assertEqual(
-            self.refused(without("certificate"), {"private-key": "k.pem"}),
+            self.refused(without("certificate"), {"private-key": ("k.pem",)}),
             "--private-key without its certificate: give --certificate as well",
         )
+
+    def test_keys(self) -> None:
+        """There is a private key for each certificate, or for none."""
+        certificates: Layer = {"certificate": ("a.pem", "b.pem")}
+        good: list[tuple[str, ...]] = [(), ("a.key", "b.key")]
+        for keys in good:
+            settings = settle(COMPLETE, certificates, {"private-key": keys})
+            self.assertEqual(settings.private_key, keys)
+        bad: list[tuple[str, ...]] = [("a.key",), ("a.key", "b.key", "c.key")]
+        for keys in bad:
+            self.assertEqual(
+                self.refused(COMPLETE, certificates, {"private-key": keys}),
+                "give --private-key for each --certificate, in the same order, or for none, where"
+                " each is in its certificate's file",
+            )
 
 
 class ShippedTests(SynchronousTestCase):

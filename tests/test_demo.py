@@ -192,7 +192,7 @@ class GuideTests(SynchronousTestCase):
             listener = Listener(endpoint, Factory(), purpose, "", lambda _: None)
             listener.address = address
             listeners.append(listener)
-        return Guide(Path("popd-demo"), "popd-demo/server.pem", "pass-word", listeners).text()
+        return Guide(Path("popd-demo"), ("popd-demo/server.pem",), "pass-word", listeners).text()
 
     def command(self, *places: tuple[Purpose, IAddress | None]) -> list[str]:
         """Return the one command in the guide, without what it always has."""

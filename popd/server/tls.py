@@ -6,13 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
-from OpenSSL.crypto import X509, PKey
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 __all__ = ["ALPN", "ServerTLS", "load_context"]
@@ -20,8 +26,16 @@ __all__ = ["ALPN", "ServerTLS", "load_context"]
 ALPN: Final = b"pop3"
 """POP3's name in Application-Layer Protocol Negotiation (RFC 7301; IANA's list of protocol IDs)."""
 
-_CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20"
-"""TLS 1.2's cipher suites (RFC 9325 section 4.2).  All of TLS 1.3's are fine."""
+_CIPHERS: Final = b"ECDHE+aECDSA+AESGCM:ECDHE+aECDSA+CHACHA20:ECDHE+AESGCM:ECDHE+CHACHA20"
+"""TLS 1.2's cipher suites (RFC 9325 section 4.2), RSA last.  All of TLS 1.3's are fine."""
+
+_KINDS: Final = {
+    "RSA": RSAPrivateKey,
+    "ECDSA": EllipticCurvePrivateKey,
+    "Ed25519": Ed25519PrivateKey,
+    "Ed448": Ed448PrivateKey,
+}
+"""The kinds of keys that a server can have."""
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -39,18 +53,18 @@ class ServerTLS:
         return SSL.Connection(self.context, None)
 
 
-def load_context(certificate: str, private_key: str | None = None) -> ServerTLS:
-    """Read a certificate and its key, and make sure that they belong together.
+def load_context(certificates: Sequence[str], private_keys: Sequence[str] = ()) -> ServerTLS:
+    """Read certificates and their keys, and make sure that they belong together.
 
-    :param certificate: path of a PEM file: the server's certificate, then those of the authorities
-        that vouch for it, in order.
-    :param private_key: path of a PEM file with the key; None means that it is in *certificate*.
+    Each client gets one that it can verify: not RSA if another will do, since that costs more.
+
+    :param certificates: paths of PEM files, one for each kind of key.  Each has a certificate of
+        the server, then those of the authorities that vouch for it, in order.
+    :param private_keys: paths of PEM files with the keys, in the order of *certificates*; none
+        means that each is in its certificate's file.
     :raises ValueError: a file cannot be used.  The text is one line that names it and what is
         wrong with it.
     """
-    key_path = private_key or certificate
-    chain = _load_chain(certificate)
-    key = _load_key(key_path)
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_cipher_list(_CIPHERS)
@@ -60,17 +74,42 @@ def load_context(certificate: str, private_key: str | None = None) -> ServerTLS:
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_session_id(b"popd")
     context.set_alpn_select_callback(_select_alpn)
-    try:
-        context.use_certificate(X509.from_cryptography(chain[0]))
-        for issuer in chain[1:]:
-            context.add_extra_chain_cert(X509.from_cryptography(issuer))
-        context.use_privatekey(key)
-        context.check_privatekey()
-    except SSL.Error:
-        raise ValueError(
-            f"{key_path}: this private key does not belong to the certificate in {certificate}"
-        ) from None
+    paths: dict[str, str] = {}
+    for path, key_path in zip(certificates, private_keys or certificates, strict=True):
+        kind = _add(context, path, key_path)
+        if kind in paths:
+            raise ValueError(
+                f"{path}: its key is of the same kind ({kind}) as that of {paths[kind]}: leave one"
+                " of them out"
+            )
+        paths[kind] = path
     return ServerTLS(context)
+
+
+def _add(context: SSL.Context, path: str, key_path: str) -> str:
+    """Add a certificate with its key; return of which kind that is.
+
+    OpenSSL keeps one for each kind, and has a place of its own for the chain of each only if it
+    reads the file itself.
+    """
+    certificate, key = _load_certificate(path), _load_key(key_path)
+    if certificate.public_key() != key.public_key():
+        raise ValueError(
+            f"{key_path}: this private key does not belong to the certificate in {path}"
+        )
+    try:
+        context.use_certificate_chain_file(path)
+        context.use_privatekey_file(key_path)
+    except SSL.Error as error:
+        raise ValueError(
+            f"{path}: OpenSSL refuses this certificate: {error.args[0][-1][-1]}"
+        ) from None
+    for kind, type_ in _KINDS.items():
+        if isinstance(key, type_):
+            return kind
+    raise ValueError(
+        f"{key_path}: TLS has no use for this kind of key; {', '.join(_KINDS)} will do"
+    )
 
 
 def _select_alpn(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
@@ -93,19 +132,19 @@ def _read(path: str) -> bytes:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _load_chain(path: str) -> list[x509.Certificate]:
+def _load_certificate(path: str) -> x509.Certificate:
+    """Return the first certificate in a file; the others are looked at as well."""
+    data = _read(path)
     try:
-        return x509.load_pem_x509_certificates(_read(path))
-    except ValueError as error:
-        if path in str(error):
-            raise
+        return x509.load_pem_x509_certificates(data)[0]
+    except ValueError:
         raise ValueError(f"{path}: holds no certificate in PEM form") from None
 
 
-def _load_key(path: str) -> PKey:
+def _load_key(path: str) -> PrivateKeyTypes:
     data = _read(path)
     try:
-        return PKey.from_cryptography_key(load_pem_private_key(data, None))  # type: ignore[arg-type]
+        return load_pem_private_key(data, None)
     except TypeError:
         raise ValueError(
             f"{path}: the private key is encrypted, and popd starts with nobody to ask"

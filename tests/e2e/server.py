@@ -70,7 +70,8 @@ def stored(wire: bytes) -> bytes:
 def _authority() -> tuple[trustme.CA, trustme.LeafCert]:
     authority = trustme.CA()
     # fetchmail looks for a common name.
-    return authority, authority.issue_cert("localhost", "127.0.0.1", common_name="localhost")
+    names = ("localhost", "127.0.0.1")
+    return authority, authority.create_child_ca().issue_cert(*names, common_name="localhost")
 
 
 @functools.cache

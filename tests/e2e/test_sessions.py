@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import ssl
 import time
@@ -270,23 +269,6 @@ class LoadTests(SessionCase):
             client.reset()
             self._assert_free()
             self.assertTrue(file.exists())
-
-    def test_stuck_readers(self) -> None:
-        """Twenty clients that stop reading 20 MB cost little memory, and hinder nobody."""
-        message = self._big()
-        original = self.site.deliver("bob", message)
-        before = self.server.memory
-        for number in range(20):
-            user = f"user{number}"
-            self.site.add_user(user)
-            os.link(original, self.site.maildir(user) / "new" / original.name)
-            client = self.tls_client(receive_buffer=4096)
-            client.log_in(user)
-            client.expect(b"RETR 1")
-        with self.logged_in("bob") as client:
-            self.assertTrue(client.fetch(1) == message, "20 MB are not what was delivered")
-            client.expect(b"QUIT")
-        self.assertLess(self.server.memory - before, ENOUGH)
 
 
 class ChangingMaildirTests(SessionCase):

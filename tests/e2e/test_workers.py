@@ -22,11 +22,13 @@ def children(pid: int) -> set[int]:
 
 def connected_to(client: Client) -> int:
     """Return the process id of the worker that serves a connection."""
-    host, port = client.socket.getsockname()
-    wanted = f"{int.from_bytes(socket.inet_aton(host), 'little'):08X}:{port:04X}"
+    ends = client.socket.getpeername(), client.socket.getsockname()
+    wanted = [
+        f"{int.from_bytes(socket.inet_aton(host), 'little'):08X}:{port:04X}" for host, port in ends
+    ]
     for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
         fields = line.split()
-        if fields[2] == wanted:
+        if fields[1:3] == wanted:
             return holder_of(f"socket:[{fields[9]}]")
     raise AssertionError("no such connection")
 
@@ -116,8 +118,13 @@ class WorkerTests(ServerCase):
 
     def test_resumption(self) -> None:
         """A TLS session from one worker is resumed by the other."""
-        context = self.site.client_context()
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            context = self.site.client_context()
+            context.minimum_version = context.maximum_version = version
+            self.resume(context)
+
+    def resume(self, context: ssl.SSLContext) -> None:
+        """Resume a session until both workers have been seen."""
         session = None
         seen: set[int] = set()
         for _ in range(200):
@@ -125,7 +132,7 @@ class WorkerTests(ServerCase):
             with context.wrap_socket(raw, server_hostname="localhost", session=session) as tls:
                 self.assertTrue(tls.recv(100).startswith(b"+OK"))
                 self.assertEqual(tls.session_reused, session is not None)
-                session = session or tls.session
+                session = tls.session
                 client = Client.__new__(Client)
                 client.socket = tls
                 seen.add(connected_to(client))

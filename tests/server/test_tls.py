@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import dsa, ed25519, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
+    NoEncryption,
     PrivateFormat,
     load_pem_private_key,
 )
@@ -24,7 +29,10 @@ if TYPE_CHECKING:
 
 
 ROOT = trustme.CA()
-ISSUED = ROOT.create_child_ca().issue_cert("mail.example.org")
+NAME = "mail.example.org"
+ISSUED = ROOT.create_child_ca().issue_cert(NAME)
+RSA_CA = ROOT.create_child_ca(key_type=trustme.KeyType.RSA)
+RSA_ISSUED = RSA_CA.issue_cert(NAME, key_type=trustme.KeyType.RSA)
 
 
 class TLSCase(SynchronousTestCase):
@@ -37,6 +45,7 @@ class TLSCase(SynchronousTestCase):
         chain = b"".join(blob.bytes() for blob in ISSUED.cert_chain_pems)
         self.certificate = self.file("chain.pem", chain)
         self.key = self.file("key.pem", ISSUED.private_key_pem.bytes())
+        self.rsa = self.file("rsa.pem", RSA_ISSUED.private_key_and_cert_chain_pem.bytes())
 
     def file(self, name: str, content: bytes) -> str:
         """Write a file and return its path."""
@@ -50,16 +59,17 @@ class LoadTests(TLSCase):
 
     def refused(self, certificate: str, key: str | None, *words: str) -> None:
         """Check that these files are refused with a line that holds *words*."""
-        error = self.assertRaises(ValueError, load_context, certificate, key)
+        keys = [] if key is None else [key]
+        error = self.assertRaises(ValueError, load_context, [certificate], keys)
         for word in words:
             self.assertIn(word, str(error))
         self.assertNotIn("\n", str(error))
 
     def test_good(self) -> None:
         """A certificate with its chain and its key are taken; so is one file with all of it."""
-        verifyObject(IOpenSSLServerConnectionCreator, load_context(self.certificate, self.key))
+        verifyObject(IOpenSSLServerConnectionCreator, load_context([self.certificate], [self.key]))
         both = ISSUED.private_key_and_cert_chain_pem.bytes()
-        self.assertIsInstance(load_context(self.file("both.pem", both)), ServerTLS)
+        self.assertIsInstance(load_context([self.file("both.pem", both)]), ServerTLS)
 
     def test_missing(self) -> None:
         """A missing file, or a directory in its place, is named."""
@@ -89,6 +99,55 @@ class LoadTests(TLSCase):
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
         self.refused(self.certificate, self.file("locked.pem", pem), "is encrypted")
 
+    def test_same_kind(self) -> None:
+        """Of two certificates whose keys are of the same kind, one would never be shown."""
+        other = ISSUED.private_key_and_cert_chain_pem.bytes()
+        first, second = self.file("first.pem", other), self.file("second.pem", other)
+        error = self.assertRaises(ValueError, load_context, [first, self.rsa, second])
+        self.assertEqual(
+            str(error),
+            f"{second}: its key is of the same kind (ECDSA) as that of {first}: leave one of them"
+            " out",
+        )
+
+    def test_mismatch_of_kinds(self) -> None:
+        """Keys in another order than their certificates are refused."""
+        key = self.file("rsa.key", RSA_ISSUED.private_key_pem.bytes())
+        error = self.assertRaises(
+            ValueError, load_context, [self.rsa, self.certificate], [self.key, key]
+        )
+        self.assertEqual(
+            str(error),
+            f"{self.key}: this private key does not belong to the certificate in {self.rsa}",
+        )
+
+    def test_weak(self) -> None:
+        """What OpenSSL thinks too weak is refused in its words."""
+        key = rsa.generate_private_key(65537, 1024)  # noqa: S505 - that is the point
+        self.refused(self.signed(key), None, "OpenSSL refuses", "key too small")
+
+    def test_unusable_kind(self) -> None:
+        """A key that is good for other things only is refused."""
+        key = dsa.generate_private_key(2048)
+        self.refused(self.signed(key), None, "no use for this kind of key", "RSA, ECDSA")
+
+    def test_ed25519(self) -> None:
+        """Ed25519 is a kind of its own."""
+        path = self.signed(ed25519.Ed25519PrivateKey.generate())
+        self.assertIsInstance(
+            load_context([path, self.rsa, self.certificate], [path, self.rsa, self.key]), ServerTLS
+        )
+
+    def signed(self, key: Any) -> str:
+        """Return the path of a file with a key and a certificate that it vouches for itself."""
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
+        now = datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(1))
+        ).sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else SHA256())
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return self.file("signed.pem", certificate.public_bytes(Encoding.PEM) + pem)
+
 
 class HandshakeTests(TLSCase):
     """What is agreed on."""
@@ -107,7 +166,7 @@ class HandshakeTests(TLSCase):
         client = SSL.Connection(context, None)
         client.set_tlsext_host_name(name)
         client.set_connect_state()
-        tls = load_context(self.certificate, self.key)
+        tls = load_context([self.rsa, self.certificate], [self.rsa, self.key])
         server = tls.serverConnectionForTLS(None)  # type: ignore[arg-type]
         server.set_accept_state()
         for _ in range(4):
@@ -147,6 +206,26 @@ class HandshakeTests(TLSCase):
         client, _ = self.shake(lambda context: context.set_max_proto_version(SSL.TLS1_2_VERSION))
         self.assertEqual(client.get_protocol_version_name(), "TLSv1.2")
         self.assertRegex(client.get_cipher_name() or "", "^ECDHE-.*(GCM|POLY1305)")
+
+    def test_certificates(self) -> None:
+        """A client that verifies RSA only gets that, with its own chain; others get ECDSA."""
+        for ciphers, issued in (
+            (b"ECDHE-RSA-AES128-GCM-SHA256", RSA_ISSUED),
+            (b"ECDHE-ECDSA-AES128-GCM-SHA256", ISSUED),
+            (b"ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305", ISSUED),
+            (b"ALL", ISSUED),
+        ):
+
+            def set_up(context: SSL.Context, ciphers: bytes = ciphers) -> None:
+                context.set_max_proto_version(SSL.TLS1_2_VERSION)
+                context.set_cipher_list(ciphers)
+
+            client, _ = self.shake(set_up)
+            chain = client.get_peer_cert_chain(as_cryptography=True)
+            expected = [
+                x509.load_pem_x509_certificate(pem.bytes()) for pem in issued.cert_chain_pems
+            ]
+            self.assertEqual(chain, expected)
 
     def test_old_versions(self) -> None:
         """A client without TLS 1.2 is refused."""
