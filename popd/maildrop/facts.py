@@ -168,13 +168,15 @@ def _parse(content: bytes) -> _Table | None:
         return None
     count = int(head[1])
     width = 8 * count
+    if len(body) < 4 * width:
+        return None
     columns = []
     for number, typecode in enumerate(("Q", "q", "q", "q")):
         column = array(typecode)
         column.frombytes(body[number * width : (number + 1) * width])
         columns.append(_swapped(column))
     bases = bytes(body[4 * width :]).split(b"\0")
-    if len(bases) != count + 1 or bases.pop() or any(len(column) != count for column in columns):
+    if len(bases) != count + 1 or bases.pop():
         return None
     return _Table(bases, columns)
 

