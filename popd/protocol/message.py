@@ -148,6 +148,16 @@ class MessageEncoder:
         return header + lines
 
 
+def _is_plain(message: bytes) -> bool:
+    """Return whether nothing is to be done but to put a CR before each LF: so most messages are."""
+    return (
+        message.endswith(b"\n")
+        and not message.startswith(b".")
+        and b"\r" not in message
+        and not _DOT.search(message)
+    )
+
+
 def encode(status: bytes, message: bytes, body_lines: int | None) -> tuple[bytes, int]:
     """Return a whole RETR or TOP reply, and how many octets of the message are in it.
 
@@ -155,5 +165,8 @@ def encode(status: bytes, message: bytes, body_lines: int | None) -> tuple[bytes
     :param message: all its stored octets.
     :param body_lines: see `MessageEncoder`.
     """
+    if body_lines is None and _is_plain(message):
+        body = message.replace(b"\n", b"\r\n")
+        return b"".join([status, body, TERMINATOR]), len(body)
     encoder = MessageEncoder(body_lines)
     return b"".join([status, encoder.feed(message), encoder.finish()]), encoder.octets

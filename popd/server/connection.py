@@ -145,9 +145,10 @@ class Connection(Protocol):
         self.release()
         if not self.lost:
             self.flush()
-            self._watch_until(self._clock.seconds() + LINGER)
             self.transport.unregisterProducer()
             self.transport.loseConnection()
+        if not self.lost:
+            self._watch_until(self._clock.seconds() + LINGER)
 
     def abort(self) -> None:
         """Let go of everything and cut the connection, so that nothing more reaches the client."""
@@ -175,8 +176,11 @@ class Connection(Protocol):
             self.flush()
         finally:
             self._advancing = False
-        if not self.lost and self._reading != (self.over or self.backlog <= READ_AHEAD):
-            self._throttle()
+        if not self.lost:
+            # Of a command that is not complete yet the session takes as much as it wants.
+            reading = more is None or self.over or self.backlog <= READ_AHEAD
+            if reading != self._reading:
+                self._throttle()
 
     # What Twisted tells.
 
@@ -203,7 +207,8 @@ class Connection(Protocol):
         self.lost = self._no_more_input = True
         self._gathered.clear()
         self._watch.remove(self._second, self)
-        self.resumeProducing()  # there is nothing to wait for any more
+        if not self.over or self._drained is not None:
+            self.resumeProducing()  # there is nothing to wait for any more
 
     def pauseProducing(self) -> None:
         """The client does not read as fast as popd writes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -99,7 +100,12 @@ class POP3Factory(Factory):
 def is_local(peer: IAddress) -> bool:
     """Return whether *peer* is on this machine, so that nobody can listen in."""
     if isinstance(peer, IPv4Address | IPv6Address):
-        address = ip_address(peer.host.partition("%")[0])
-        mapped = getattr(address, "ipv4_mapped", None)
-        return (mapped or address).is_loopback
+        return _is_loopback(peer.host)
     return isinstance(peer, UNIXAddress)
+
+
+@lru_cache
+def _is_loopback(host: str) -> bool:
+    address = ip_address(host.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, assert_never, 
 from twisted.cred.credentials import UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.interfaces import ISSLTransport
-from twisted.logger import LogLevel
+from twisted.logger import Logger, LogLevel
 
 from popd.auth.chain import AuthTemporaryError
 from popd.maildrop.interfaces import (
@@ -57,6 +57,8 @@ LOGIN_DEADLINE: Final = 180.0
 
 PROMPT_LIMIT: Final = 65_536
 """Stored octets of a message that may be encoded in the reactor's thread, some 50 microseconds."""
+
+_log = Logger()
 
 _SHOWN: Final = 255
 """Octets of a user name that are logged."""
@@ -212,7 +214,7 @@ class POP3Protocol(Connection):
     def _note(self, level: Any, what: str, credentials: PasswordCredentials, why: str = "") -> None:
         """Log what became of a log-in."""
         user = ascii(credentials.username[:_SHOWN])[2:-1]
-        note(self.log, level, f"{what}: user {user}, from {self._peer}{why}")
+        note(_log, level, f"{what}: user {user}, from {self._peer}{why}")
 
     def _send_promptly(self, send: Send) -> bool:
         """Send a message at once if it is small and near; return whether that settled it."""

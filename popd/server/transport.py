@@ -7,15 +7,23 @@ the reply itself.
 
 from __future__ import annotations
 
-from typing import Any
+import socket
+from typing import Any, Final
 
 from twisted.internet import tcp
-from twisted.internet.main import CONNECTION_DONE
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.address import IPv6Address
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 
 from popd.server.connection import Connection
 
 __all__ = ["PromptServer", "make_prompt"]
+
+_DONE: Final = Failure(CONNECTION_DONE)
+
+_MORE: Final = getattr(socket, "MSG_MORE", 0)
+"""Says to the kernel that more follows, so that it waits for that with sending."""
 
 
 class _PromptConnection(tcp.Connection):
@@ -24,11 +32,15 @@ class _PromptConnection(tcp.Connection):
     def write(self, data: bytes) -> None:
         """Send *data*, or as much as the kernel takes; keep the rest for later."""
         if self.connected and not (self.disconnecting or self._tempDataLen or self.dataBuffer):
-            sent = self.writeSomeData(data)
+            # The last words and the end of the connection go in one segment.
+            last = isinstance(self.protocol, Connection) and self.protocol.over
+            try:
+                sent = self.socket.send(data, _MORE if last else 0)
+            except OSError:  # which it was, the reactor will find out
+                sent = 0
             if sent == len(data):
                 return
-            if isinstance(sent, int):
-                data = data[sent:]
+            data = data[sent:]
         tcp.Connection.write(self, data)
 
 
@@ -36,6 +48,51 @@ class PromptServer(tcp.Server):
     """The server's end of a TCP connection."""
 
     _base = _PromptConnection
+
+    _shouldShutdown = False  # no other process has the socket: to close it is enough
+
+    bufferSize = 16_384
+    """How much is read at once, and how much may wait to be sent before the client counts as slow.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        protocol: Any,
+        client: Any,
+        server: Any,
+        number: int,
+        reactor: Any,
+    ) -> None:
+        FileDescriptor.__init__(self, reactor)
+        sock.setblocking(False)
+        self.socket, self.fileno, self.protocol = sock, sock.fileno, protocol
+        self.client, self.server, self.sessionno = client, server, number
+        if len(client) != 2:  # noqa: PLR2004 - IPv6 has a flow and a scope besides
+            self._addressType = IPv6Address
+        reactor.addReader(self)
+        self.connected = 1
+
+    def __repr__(self) -> str:
+        """Return who talks to whom, for logs."""
+        return f"<{type(self.protocol).__name__} #{self.sessionno} from {self.client[0]}>"
+
+    def logPrefix(self) -> str:
+        """Return what Twisted's old way of logging puts in front of lines."""
+        return f"{type(self.protocol).__name__},{self.sessionno},{self.client[0]}"
+
+    def doRead(self) -> Any:
+        """Read what has arrived, and give it to the protocol."""
+        try:
+            data = self.socket.recv(self.bufferSize)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        if not data:
+            return CONNECTION_DONE
+        self.protocol.dataReceived(data)
+        return None
 
     def loseConnection(self) -> None:
         """Close; at once, if nothing is left to be sent."""
@@ -46,7 +103,7 @@ class PromptServer(tcp.Server):
             and not (self._tempDataLen or self.dataBuffer)
         ):
             self.disconnecting = True
-            self.connectionLost(Failure(CONNECTION_DONE))
+            self.connectionLost(_DONE)
         else:
             super().loseConnection()
 

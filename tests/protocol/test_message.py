@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from popd.protocol.message import TERMINATOR, MessageEncoder, OctetCounter
+from popd.protocol.message import encode as encode_at_once
 
 CONTENT = st.lists(
     st.sampled_from(
@@ -178,3 +179,11 @@ class PropertyTests(SynchronousTestCase):
         blank = everything.index(b"") if b"" in everything else len(everything)
         expected = b"".join(line + b"\r\n" for line in everything[:-1][: blank + 1 + lines])
         self.assertEqual(unstuff(encode(stored, lines, step)), expected)
+
+    @given(CONTENT, st.none() | st.integers(0, 4))
+    def test_at_once(self, stored: bytes, lines: int | None) -> None:
+        """A message that is encoded at once is the same as one in chunks."""
+        encoder = MessageEncoder(lines)
+        body = encoder.feed(stored) + encoder.finish()
+        whole = (b"+OK\r\n" + body, encoder.octets)
+        self.assertEqual(encode_at_once(b"+OK\r\n", stored, lines), whole)

@@ -724,6 +724,13 @@ class BackPressureTests(ServerCase):
         protocol.dataReceived(b"RETR 1\r\nNOOP\r\n")
         self.assertEqual(wire.producerState, "producing")
 
+    def test_long_line(self) -> None:
+        """A long command that comes little by little is read to its end."""
+        protocol, wire = self.connect()
+        for _ in range(3):
+            protocol.dataReceived(b"x" * READ_AHEAD)
+        self.assertEqual(wire.producerState, "producing")
+
     def test_resumed_for_the_end(self) -> None:
         """A connection that is closing is read to its end."""
         protocol, wire = self.log_in()

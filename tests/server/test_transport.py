@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import socket
+import struct
 from typing import Any
 
 from twisted.internet import tcp
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor
@@ -49,7 +52,7 @@ class PromptTests(SynchronousTestCase):
             server,
             Protocol(),
             ("192.0.2.1", 1),
-            None,  # type: ignore[arg-type]
+            None,
             0,
             self.reactor,
         )
@@ -95,6 +98,39 @@ class PromptTests(SynchronousTestCase):
         self.transport.write(b"x")
         self.transport.write(b"x")
         self.assertTrue(self.writing())
+
+    def test_reading(self) -> None:
+        """What arrives is given to the protocol; the end and errors are told to the reactor."""
+        received: list[bytes] = []
+        self.transport.protocol.dataReceived = received.append
+        self.assertIsNone(self.transport.doRead())
+        self.client.send(b"QUIT\r\n")
+        self.assertIsNone(self.transport.doRead())
+        self.assertEqual(received, [b"QUIT\r\n"])
+        self.client.shutdown(socket.SHUT_WR)
+        self.assertIs(self.transport.doRead(), CONNECTION_DONE)
+
+    def test_reset(self) -> None:
+        """A connection that is reset is an error."""
+        linger = struct.pack("ii", 1, 0)
+        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.client.close()
+        self.assertIs(self.transport.doRead(), CONNECTION_LOST)
+
+    def test_names(self) -> None:
+        """A connection says who it is with."""
+        self.assertEqual(repr(self.transport), "<Protocol #0 from 192.0.2.1>")
+        self.assertEqual(self.transport.logPrefix(), "Protocol,0,192.0.2.1")
+        self.assertEqual(self.transport.getPeer(), IPv4Address("TCP", "192.0.2.1", 1))
+
+    def test_ipv6(self) -> None:
+        """An IPv6 address is one."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        address = ("2001:db8::1", 1, 0, 0)
+        transport = PromptServer(ours, Protocol(), address, None, 0, self.reactor)
+        self.assertEqual(transport.getPeer(), IPv6Address("TCP", *address))
 
     def test_closing(self) -> None:
         """Nothing is written once the connection is closing."""
