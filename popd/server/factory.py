@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.protocol import Factory
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from popd.server.protocol import POP3Protocol
+from popd.server.tls_transport import PromptTLSFactory
 
 if TYPE_CHECKING:
     from twisted.cred.portal import Portal
@@ -64,7 +64,7 @@ class POP3Factory(Factory):
         """
         if self.tls is None:
             raise ValueError("TLS needs a certificate")
-        return TLSMemoryBIOFactory(self.tls, isClient=False, wrappedFactory=self, clock=self.clock)
+        return PromptTLSFactory(self.tls, self)
 
     def may_log_in_without_tls(self, peer: IAddress) -> bool:
         """Return whether the client at *peer* may send its password in the clear."""

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet import tcp
+from twisted.internet import abstract, tcp
 from twisted.internet.main import CONNECTION_DONE
 from twisted.python.failure import Failure
 
 from popd.server.connection import Connection
+from popd.server.tls_transport import start_tls
 
 __all__ = ["PromptServer", "make_prompt"]
 
 
-class _PromptConnection(tcp.Connection):
+class _PromptConnection(abstract.FileDescriptor):
     """The plain connection: what `PromptServer` is, and what TLS is spoken through."""
 
     def write(self, data: bytes) -> None:
@@ -29,13 +30,15 @@ class _PromptConnection(tcp.Connection):
                 return
             if isinstance(sent, int):
                 data = data[sent:]
-        tcp.Connection.write(self, data)
+        abstract.FileDescriptor.write(self, data)
 
 
 class PromptServer(tcp.Server):
     """The server's end of a TCP connection."""
 
-    _base = _PromptConnection
+    def startTLS(self, ctx: Any, normal: bool = True) -> None:
+        """Speak TLS from now on."""
+        start_tls(self, ctx, _PromptConnection)
 
     def loseConnection(self) -> None:
         """Close; at once, if nothing is left to be sent."""
