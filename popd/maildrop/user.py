@@ -61,5 +61,4 @@ def _parse(given: bytes | str, default_domain: str) -> UserName | None:
         return None
     if local.startswith(".") or domain.startswith(".") or name != name.strip():
         return None
-    hostile = any(c in "/\u2028\u2029" or unicodedata.category(c)[0] == "C" for c in name)
-    return None if hostile else user
+    return user if name.isprintable() and "/" not in name else None

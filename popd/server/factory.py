@@ -10,11 +10,11 @@ from twisted.cred.credentials import IUsernamePassword
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from popd.auth.chain import CheckerChain
 from popd.maildrop.interfaces import IMaildrop
 from popd.server.protocol import POP3Protocol
+from popd.server.tls_transport import PromptTLSFactory
 from popd.server.watch import Watch
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class POP3Factory(Factory):
         """
         if self.tls is None:
             raise ValueError("TLS needs a certificate")
-        return TLSMemoryBIOFactory(self.tls, isClient=False, wrappedFactory=self, clock=self.clock)
+        return PromptTLSFactory(self.tls, self)
 
     def may_log_in_without_tls(self, peer: IAddress) -> bool:
         """Return whether the client at *peer* may send its password in the clear."""

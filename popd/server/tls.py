@@ -73,6 +73,7 @@ def load_context(certificates: Sequence[str], private_keys: Sequence[str] = ()) 
     )
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_session_id(b"popd")
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # clients keep their sessions, in tickets
     context.set_alpn_select_callback(_select_alpn)
     paths: dict[str, str] = {}
     for path, key_path in zip(certificates, private_keys or certificates, strict=True):

@@ -10,13 +10,13 @@ from __future__ import annotations
 import socket
 from typing import Any, Final
 
-from twisted.internet import tcp
-from twisted.internet.abstract import FileDescriptor
+from twisted.internet import abstract, tcp
 from twisted.internet.address import IPv6Address
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 
 from popd.server.connection import Connection
+from popd.server.tls_transport import start_tls
 
 __all__ = ["PromptServer", "make_prompt"]
 
@@ -26,8 +26,11 @@ _MORE: Final = getattr(socket, "MSG_MORE", 0)
 """Says to the kernel that more follows, so that it waits for that with sending."""
 
 
-class _PromptConnection(tcp.Connection):
+class _PromptConnection(abstract.FileDescriptor):
     """The plain connection: what `PromptServer` is, and what TLS is spoken through."""
+
+    protocol: Any
+    socket: Any
 
     def write(self, data: bytes) -> None:
         """Send *data*, or as much as the kernel takes; keep the rest for later."""
@@ -41,13 +44,15 @@ class _PromptConnection(tcp.Connection):
             if sent == len(data):
                 return
             data = data[sent:]
-        tcp.Connection.write(self, data)
+        abstract.FileDescriptor.write(self, data)
 
 
 class PromptServer(tcp.Server):
     """The server's end of a TCP connection."""
 
-    _base = _PromptConnection
+    def startTLS(self, ctx: Any, normal: bool = True) -> None:
+        """Speak TLS from now on."""
+        start_tls(self, ctx, _PromptConnection)
 
     _shouldShutdown = False  # no other process has the socket: to close it is enough
 
@@ -64,7 +69,7 @@ class PromptServer(tcp.Server):
         number: int,
         reactor: Any,
     ) -> None:
-        FileDescriptor.__init__(self, reactor)
+        abstract.FileDescriptor.__init__(self, reactor)
         sock.setblocking(False)
         self.socket, self.fileno, self.protocol = sock, sock.fileno, protocol
         self.client, self.server, self.sessionno = client, server, number

@@ -265,6 +265,11 @@ class HandshakeTests(TLSCase):
         )
         self.assertIn("no application protocol", str(error))
 
+    def test_cache(self) -> None:
+        """The server remembers no sessions; clients have them in tickets."""
+        context = load_context([self.rsa]).context
+        self.assertEqual(context.get_session_cache_mode(), SSL.SESS_CACHE_OFF)
+
     def test_renegotiation(self) -> None:
         """A client that wants to negotiate again is refused."""
         client, server = self.shake(

@@ -15,7 +15,7 @@ from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
 from popd.server.connection import Connection
-from popd.server.transport import PromptServer, make_prompt
+from popd.server.transport import PromptServer, _PromptConnection, make_prompt
 from popd.server.watch import Watch
 
 
@@ -167,7 +167,7 @@ class PromptTests(SynchronousTestCase):
         self.transport.protocol.write = written.append
         self.transport.write(b"secret")
         self.assertEqual((written, self.read()), ([b"secret"], b""))
-        PromptServer._base.write(self.transport, b"ciphertext")
+        _PromptConnection.write(self.transport, b"ciphertext")
         self.assertEqual(self.read(), b"ciphertext")
 
 
