@@ -24,6 +24,7 @@ from popd.listen import Listener, Purpose, StartError, parse_endpoint
 from popd.logs import bridge
 from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW, SnapshotCache
 from popd.maildrop.template import MaildirStore
+from popd.reactor import make_lean
 from popd.serve import Serving
 from popd.server.tls import load_context
 from popd.workers import Supervisor
@@ -223,6 +224,8 @@ def build(options: Options, reactor: Any) -> Server:
     hashers = max(_MIN_HASHERS, (os.cpu_count() or 1) // workers)
     serving = Serving(_portal(settings), settings.cleartext_login, tls, hashers)
     alone = workers == 1
+    if alone:
+        make_lean(reactor)
     cleartext = Purpose.STLS if tls else Purpose.CLEARTEXT
     for description in settings.listen:
         server.listen("--listen", description, serving.cleartext, cleartext, accepting=alone)

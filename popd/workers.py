@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.main import installReactor
 from twisted.logger import Logger
 
 from popd.control import Channel, Ready, Stop, channel_factory
+from popd.reactor import make_lean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,26 +43,11 @@ STOP_TIMEOUT: Final = 20.0
 """Seconds that workers have to end in good order."""
 
 
-class _LeanReactor(EPollReactor):
-    """Twisted's epoll reactor without what it does at every event for its old way of logging."""
-
-    def doPoll(self, timeout: float | None) -> None:
-        """Wait for events, and let those read or write whom they are for."""
-        try:
-            events = self._poller.poll(-1 if timeout is None else timeout, len(self._selectables))
-        except InterruptedError:
-            return
-        for descriptor, event in events:
-            selectable = self._selectables.get(descriptor)
-            if selectable is not None:
-                self._doReadOrWrite(selectable, descriptor, event)
-
-    doIteration = doPoll
-
-
 def _fresh_reactor(old: Any) -> Any:
     """Return a reactor of the same kind as *old*, in which nothing has happened yet."""
-    return _LeanReactor() if type(old) is EPollReactor else type(old)()
+    fresh = type(old)()
+    make_lean(fresh)
+    return fresh
 
 
 @dataclass(eq=False)

@@ -111,8 +111,9 @@ def save(
         replace_file(root, RECENT_FILE, _format(stock.only(recent)))
         return signature, recent
     replace_file(root, CACHE_FILE, _format(stock))
-    with suppress(FileNotFoundError):
-        os.unlink(os.path.join(root, RECENT_FILE))
+    recent_path = os.path.join(root, RECENT_FILE)
+    if os.path.lexists(recent_path):
+        os.unlink(recent_path)
     return _signature(os.lstat(os.path.join(root, CACHE_FILE))), set()
 
 

@@ -9,14 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from io import FileIO
-from typing import TYPE_CHECKING
 
 from popd.maildrop.interfaces import MaildropTemporaryError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = [
     "READ",
@@ -38,17 +34,25 @@ def shown(path: bytes) -> str:
     return ascii(os.fsdecode(path))
 
 
-@contextmanager
-def temporary(path: bytes) -> Iterator[None]:
+class temporary:  # noqa: N801 - it is used like a function; as a generator it would cost thrice
     """Turn an OSError into a MaildropTemporaryError that says what it was about.
 
     :param path: what it was about, if the error itself does not know.
     """
-    try:
-        yield
-    except OSError as error:
-        where = error.filename if isinstance(error.filename, bytes) else path
-        raise MaildropTemporaryError(f"{shown(where)}: {error.strerror}") from error
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: bytes) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """End."""
+        if isinstance(error, OSError):
+            where = error.filename if isinstance(error.filename, bytes) else self._path
+            raise MaildropTemporaryError(f"{shown(where)}: {error.strerror}") from error
 
 
 def open_regular(path: bytes) -> FileIO:
@@ -91,10 +95,13 @@ def replace_file(directory: bytes, name: bytes, content: bytes, *, durably: bool
     """
     path = os.path.join(directory, name)
     new = path + b".new"
-    with suppress(FileNotFoundError):  # left by a crash
-        os.unlink(new)
     try:
-        with open(os.open(new, _CREATE, 0o600), "wb", buffering=0) as file:
+        descriptor = os.open(new, _CREATE, 0o600)
+    except FileExistsError:  # left by a crash
+        os.unlink(new)
+        descriptor = os.open(new, _CREATE, 0o600)
+    try:
+        with open(descriptor, "wb", buffering=0) as file:
             left = memoryview(content)
             while left:
                 left = left[file.write(left) :]

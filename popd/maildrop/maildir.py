@@ -117,17 +117,16 @@ class Maildir:
         opened = self._cache.get(self._root)
         if opened is None or not opened.local:
             return None
-        lock = MaildropLock(self._root)
         try:
-            lock.acquire()
-            if lock.which == opened.which and self._unchanged(opened):
-                self._lock, self._opened = lock, opened
+            self._lock.acquire()
+            if self._lock.which == opened.which and self._unchanged(opened):
+                self._opened = opened
                 return opened.stock.snapshot
         except MaildropInUseError:
             raise
         except MaildropError:  # `open` finds out, and says what it is
             pass
-        lock.release()
+        self._lock.release()
         return None
 
     def read_promptly(self, index: int, limit: int) -> bytes | None:
@@ -136,12 +135,13 @@ class Maildir:
         A duplicate is told by its content, which takes time; so does any call on a network.
         """
         opened = self._has(index)
-        stock = opened.stock
-        message = stock.facts(index)
-        path = self._paths.get(index, b"") if self._paths else b""
-        if not opened.local or message.size > limit or path is None or index in stock.twins:
+        path, size = opened.stock.locate(index)
+        if not opened.local or size > limit or index in opened.stock.twins:
             return None
-        return read_from_memory(path or b"%b/%b" % (self._root, stock.path(index)), message)
+        if index not in self._paths:
+            return read_from_memory(self._root + path, size)
+        moved = self._paths[index]
+        return moved and read_from_memory(moved, size)
 
     def release_promptly(self) -> bool:
         """See `IPromptMaildrop.release_promptly`."""
@@ -273,7 +273,7 @@ class Maildir:
         """Return where the file of a message is, as far as is known, or None if it is gone."""
         if index in self._paths:
             return self._paths[index]
-        return b"%b/%b" % (self._root, self._stock.path(index))
+        return self._root + self._stock.locate(index)[0]
 
     def _wherever_it_is(self, index: int, act: Callable[[int, bytes], _T]) -> _T:
         """Do *act* to the index and path of a message's file.
@@ -288,7 +288,7 @@ class Maildir:
             self._find_all()
             path = self._path(index)
         if path is None:
-            raise MessageGoneError(f"{shown(self._stock.path(index))}: removed")
+            raise MessageGoneError(f"{shown(self._root + self._stock.locate(index)[0])}: removed")
         with temporary(path):
             return act(index, path)
 

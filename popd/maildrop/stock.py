@@ -220,10 +220,13 @@ class Stock:
             self._columns.starts[index] : self._columns.starts[index + 1] - 1
         ]
 
-    def path(self, index: int) -> bytes:
-        """Return where in the Maildir the file of a message was found."""
-        directory, info = self._columns.where[self._columns.places[index]]
-        return b"%b/%b%b" % (directory, self.base(index), info)
+    def locate(self, index: int) -> tuple[bytes, int]:
+        """Return where the file of a message was found, behind the Maildir's path, and its size."""
+        columns = self._columns
+        directory, info = columns.where[columns.places[index]]
+        starts = columns.starts
+        base = columns.names[starts[index] : starts[index + 1] - 1]
+        return b"/%b/%b%b" % (directory, base, info), columns.sizes[index]
 
     def facts(self, index: int) -> Facts:
         """Return what was found out about a message."""

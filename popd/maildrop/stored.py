@@ -95,28 +95,21 @@ def measure(path: bytes) -> Measured:
         os.close(descriptor)
 
 
-def read_from_memory(path: bytes, facts: Facts) -> bytes | None:
-    """Return all of a message if the kernel has it in memory, as it was, else None."""
-    size = facts.size
+def read_from_memory(path: bytes, size: int) -> bytes | None:
+    """Return all of a message if the kernel has it in memory and it has that size, else None."""
     try:
         descriptor = os.open(path, READ)
     except OSError:
         return None
+    buffer = bytearray(size + 1)
     try:
-        status = os.fstat(descriptor)
-        if (
-            status.st_size != size
-            or status.st_mtime_ns != facts.modified
-            or not stat.S_ISREG(status.st_mode)
-        ):
-            return None
-        buffer = bytearray(size)
-        if size and os.preadv(descriptor, [buffer], 0, os.RWF_NOWAIT) != size:
+        if os.preadv(descriptor, [buffer], 0, os.RWF_NOWAIT) != size:
             return None
     except OSError:
         return None
     finally:
         os.close(descriptor)
+    del buffer[size:]
     return bytes(buffer)
 
 

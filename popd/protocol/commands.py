@@ -30,7 +30,9 @@ __all__ = [
 
 Phase = TypeVar("Phase")
 
-_MESSAGE_NUMBER: Final = re.compile(rb"[1-9][0-9]{0,9}")
+_MAX_DIGITS: Final = 10
+"""How many digits a message number may have."""
+
 _LINE_COUNT: Final = re.compile(rb"[0-9]{1,10}")
 
 
@@ -91,7 +93,7 @@ def no_arguments(arguments: bytes) -> None:
 
     :raises BadCommandError: there is one.
     """
-    if words(arguments):
+    if arguments and words(arguments):
         raise BadCommandError("this command takes no argument")
 
 
@@ -100,6 +102,8 @@ def one_or_none(arguments: bytes) -> bytes | None:
 
     :raises BadCommandError: there are several.
     """
+    if b" " not in arguments:
+        return arguments or None
     match words(arguments):
         case []:
             return None
@@ -119,7 +123,7 @@ def message_number(word: bytes | None, count: int) -> int:
     """
     if word is None or not word.isdigit():
         raise BadCommandError("a message number is needed")
-    if not _MESSAGE_NUMBER.fullmatch(word) or int(word) > count:
+    if len(word) > _MAX_DIGITS or word.startswith(b"0") or int(word) > count:
         raise NoSuchMessageError
     return int(word) - 1
 

@@ -29,20 +29,27 @@ class LineBuffer:
     ends no more than `LINE_LIMIT` octets are kept.
     """
 
-    __slots__ = ("_buffer", "_dropping", "_searched")
+    __slots__ = ("_at", "_data", "_dropping", "_searched")
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._searched = 0
+        self._data = b""
+        self._at = 0  # where what is not taken out yet begins
+        self._searched = 0  # up to where there is no line end in that
         self._dropping = False
 
     def __len__(self) -> int:
         """Return how many octets are held."""
-        return len(self._buffer)
+        return len(self._data) - self._at
 
     def feed(self, data: bytes) -> None:
         """Add octets.  The caller bounds how much it feeds ahead of what it takes out."""
-        self._buffer += data
+        if self._at < len(self._data):
+            data = self._data[self._at :] + data
+            self._searched -= self._at
+        else:
+            self._searched = 0
+        self._at = 0
+        self._data = data
 
     def next(self) -> bytes | Literal[TooLong.TOO_LONG] | None:
         """Take out the next line, without its end.
@@ -50,25 +57,24 @@ class LineBuffer:
         Returns None if no line is complete yet, and `TOO_LONG`, once, for a line that is too long.
         """
         while True:
-            end = self._buffer.find(b"\n", self._searched)
+            end = self._data.find(b"\n", self._searched)
             if end < 0:
                 return self._unfinished()
-            line = bytes(self._buffer[:end])
-            del self._buffer[: end + 1]
-            self._searched = 0
+            line = self._data[self._at : end]
+            self._at = self._searched = end + 1
             if self._dropping:  # the rest of a line that was answered already
                 self._dropping = False
                 continue
-            if end >= LINE_LIMIT:
+            if len(line) >= LINE_LIMIT:
                 return TOO_LONG
             return line.removesuffix(b"\r")
 
     def _unfinished(self) -> Literal[TooLong.TOO_LONG] | None:
-        if not self._dropping and len(self._buffer) < LINE_LIMIT:
-            self._searched = len(self._buffer)
+        if not self._dropping and len(self) < LINE_LIMIT:
+            self._searched = len(self._data)
             return None
-        self._buffer.clear()
-        self._searched = 0
+        self._data = b""
+        self._at = self._searched = 0
         if self._dropping:
             return None
         self._dropping = True

@@ -148,25 +148,17 @@ class MessageEncoder:
         return header + lines
 
 
-def _is_plain(message: bytes) -> bool:
-    """Return whether nothing is to be done but to put a CR before each LF: so most messages are."""
-    return (
-        message.endswith(b"\n")
-        and not message.startswith(b".")
-        and b"\r" not in message
-        and not _DOT.search(message)
-    )
+def encode(message: bytes, body_lines: int | None) -> tuple[list[bytes], int]:
+    """Return what `MessageEncoder` makes of a whole message, in pieces, and its `octets` then.
 
-
-def encode(status: bytes, message: bytes, body_lines: int | None) -> tuple[bytes, int]:
-    """Return a whole RETR or TOP reply, and how many octets of the message are in it.
-
-    :param status: what goes before the message: a line.
     :param message: all its stored octets.
     :param body_lines: see `MessageEncoder`.
     """
-    if body_lines is None and _is_plain(message):
-        body = message.replace(b"\n", b"\r\n")
-        return b"".join([status, body, TERMINATOR]), len(body)
-    encoder = MessageEncoder(body_lines)
-    return b"".join([status, encoder.feed(message), encoder.finish()]), encoder.octets
+    if body_lines is not None or b"\r" in message or not message.endswith(b"\n"):
+        encoder = MessageEncoder(body_lines)
+        return [encoder.feed(message), encoder.finish()], encoder.octets
+    body = message.replace(b"\n", b"\r\n")
+    octets = len(body)
+    if _DOT.search(message):
+        body = body.replace(b"\n.", b"\n..")
+    return [b"." if message.startswith(b".") else b"", body, TERMINATOR], octets

@@ -97,11 +97,11 @@ class Connection(Protocol):
 
     # What a subclass uses.
 
-    def write(self, data: bytes) -> None:
-        """Send *data*, if there is somebody who reads it; soon, and with what follows at once."""
+    def write(self, *pieces: bytes) -> None:
+        """Send *pieces*, if there is somebody who reads; soon, and with what follows at once."""
         if not self.lost:
-            self._gathered.append(data)
-            self._octets += len(data)
+            self._gathered += pieces
+            self._octets += sum(map(len, pieces))
             if self._octets > GATHER or not self._advancing:
                 self.flush()
 

@@ -227,8 +227,8 @@ class POP3Protocol(Connection):
             return True
         if content is None:
             return False
-        reply, octets = encode(send.status, content, send.body_lines)
-        self.write(reply)
+        pieces, octets = encode(content, send.body_lines)
+        self.write(send.status, *pieces)
         self._message_sent(send, octets)
         return True
 

@@ -8,6 +8,7 @@ the reply itself.
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import Any, Final
 
 from twisted.internet import abstract, tcp
@@ -108,6 +109,8 @@ class PromptServer(tcp.Server):
             and not (self._tempDataLen or self.dataBuffer)
         ):
             self.disconnecting = True
+            with suppress(OSError):  # to close while there is something to read would drop the rest
+                self.socket.shutdown(socket.SHUT_WR)
             self.connectionLost(_DONE)
         else:
             super().loseConnection()

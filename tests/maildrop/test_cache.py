@@ -110,6 +110,16 @@ class MemoryTests(CacheTestCase):
         self.assertEqual(maildrop.commit([0]), 0)
         self.assertEqual(self.looked_into(), [])
 
+    def test_unique_ids(self) -> None:
+        """Each unique-id can be asked for by itself, also one that is not the base name."""
+        self.deliver("new/4 .h")
+        self.tick()
+        uids = self.session().open().uids
+        self.assertEqual([uids[i] for i in range(4)], list(uids))
+        self.assertEqual(len(uids[3]), 64)
+        for index in (-1, 4):
+            self.assertRaises(IndexError, uids.__getitem__, index)
+
     def test_shared(self) -> None:
         """Sessions are shown the same snapshot, with what is rendered of it."""
         snapshots = []

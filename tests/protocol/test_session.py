@@ -505,6 +505,13 @@ class ToleranceTests(ConversationCase):
             + b"+OK\r\n+OK\r\n+OK bye\r\n",
         )
 
+    def test_spaces(self) -> None:
+        """Spaces around an argument, or in place of one, are tolerated."""
+        size = SIZES[1]
+        self.after_login(b"C: LIST  2  ", b"S: +OK 2 %d" % size)
+        listing = [b"S: %d %d" % (number, size) for number, size in enumerate(SIZES, 1)]
+        self.after_login(b"C: LIST   ", b"S: +OK", *listing, b"S: .")
+
     def test_nonsense(self) -> None:
         """Nonsense gets one error each, in both states, and none of it is repeated."""
         nonsense = (
