@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from popd import __version__, demo
 from popd.config import DEFAULTS
 from popd.listen import Purpose, StartError
-from popd.tap import Options, Server, build
+from popd.tap import Options, Server, _portal, build
 from popd.workers import Supervisor
 
 MINIMUM = [
@@ -168,6 +168,16 @@ class BuildTests(TapTestCase):
         server = build(parsed(*MINIMUM), FakeReactor())
         self.assertFalse([s for s in server.services if isinstance(s, Supervisor)])
         self.assertTrue(server.listeners[0]._accepting)
+
+    def test_cache(self) -> None:
+        """How much is remembered of maildrops, and how far clocks may differ, are options."""
+        for options, octets, margin in (
+            ((), 128e6, 10**9),
+            (("--cache-size", "0.5", "--clock-skew", "7"), 5e5, 7 * 10**9),
+        ):
+            realm: Any = _portal(parsed(*MINIMUM, *options).settings).realm
+            cache = realm._store._cache
+            self.assertEqual((cache._octets, cache.margin), (octets, margin))
 
     def test_not_mounted(self) -> None:
         """A mail disk that is not there is worth a warning; it may come."""

@@ -1,0 +1,71 @@
+"""Tests of `popd.reactor`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from unittest import mock
+
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from popd.reactor import LeanReactor, make_lean
+
+
+class Reader:
+    """Something to read from a pipe."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.data = b""
+
+    def fileno(self) -> int:
+        """Return the descriptor to watch."""
+        return self.descriptor
+
+    def doRead(self) -> None:
+        """Read."""
+        self.data += os.read(self.descriptor, 99)
+
+
+class LeanTests(SynchronousTestCase):
+    """A reactor that was made lean."""
+
+    def setUp(self) -> None:
+        """Make one, which never runs, with a reader."""
+        self.reactor: Any = EPollReactor()
+        self.addCleanup(self.reactor._poller.close)
+        make_lean(self.reactor)
+        source, self.sink = os.pipe()
+        self.addCleanup(os.close, source)
+        self.addCleanup(os.close, self.sink)
+        self.reader = Reader(source)
+        self.reactor.addReader(self.reader)
+
+    def test_read(self) -> None:
+        """What can be read is read by whom it is for, in the reactor's own round."""
+        os.write(self.sink, b"hello")
+        self.reactor.doIteration(0)
+        self.assertEqual(self.reader.data, b"hello")
+        self.assertIsInstance(self.reactor, LeanReactor)
+
+    def test_gone(self) -> None:
+        """An event for somebody who has just gone is nobody's."""
+        with mock.patch.object(self.reactor, "_selectables", {-1: None}):
+            os.write(self.sink, b"hello")
+            self.reactor.doIteration(0)
+        self.assertEqual(self.reader.data, b"")
+
+    def test_interrupted(self) -> None:
+        """A signal ends the wait."""
+        with mock.patch.object(self.reactor, "_poller") as poller:
+            poller.poll.side_effect = InterruptedError
+            self.reactor.doIteration(None)
+        poller.poll.assert_called_once_with(-1, len(self.reactor._selectables))
+
+    def test_other(self) -> None:
+        """Another kind of reactor stays what it is."""
+        clock = Clock()
+        make_lean(clock)
+        self.assertIs(type(clock), Clock)
