@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
+from heapq import merge
 from itertools import accumulate, chain, compress
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
@@ -369,10 +370,7 @@ def _order(keys: list[bytes]) -> list[int]:
         sorted(range(i, min(len(keys), i + _RUN)), key=keys.__getitem__)
         for i in range(0, len(keys), _RUN)
     ]
-    while len(runs) > 1:
-        pairs = [chain(*runs[i : i + 2]) for i in range(0, len(runs), 2)]
-        runs = [sorted(pair, key=keys.__getitem__) for pair in pairs]
-    return runs[0] if runs else []
+    return list(merge(*runs, key=keys.__getitem__))
 
 
 NOTHING: Final = Stock.of([])
