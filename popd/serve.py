@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,9 +18,13 @@ if TYPE_CHECKING:
 
     from popd.server.tls import ServerTLS
 
-__all__ = ["SWITCH", "Lobby", "Serving"]
+__all__ = ["GARBAGE", "SWITCH", "Lobby", "Serving"]
 
-SWITCH: Final = 0.0005
+GARBAGE: Final = (700, 10, 1000)
+"""When Python looks for garbage.  Its default goes through everything a hundred times as often, and
+while it does, with a large maildrop being opened, nobody is served for 10 ms."""
+
+SWITCH: Final = 0.0001
 """Seconds that a thread may compute while the reactor's waits to go on.  It waits anew after each
 system call, some 25 times in a session, and Python's default is 5 ms."""
 
@@ -69,4 +74,6 @@ class Serving:
             self.implicit_tls.target = factory.implicit_tls()
         reactor.suggestThreadPoolSize(self._hashers)
         sys.setswitchinterval(SWITCH)
+        gc.freeze()  # what is there now stays, and need not be looked through
+        gc.set_threshold(*GARBAGE)
         return service

@@ -180,7 +180,7 @@ class Stock:
         ids = [unique_id(base, *twins.get(i, SINGLE)) for i, base in enumerate(bases)]
         others = {i: uid for i, uid in enumerate(ids) if uid != bases[i]}
         arrays = [
-            array(code, [column[i] for i in order])
+            array(code, (column[i] for i in order))
             for code, column in zip("IQqqq", lists, strict=True)
         ]
         return cls(_Columns(*_joined(bases), tuple(where), others, *arrays), twins)

@@ -85,7 +85,9 @@ class _Files:
         self._before = before
         self._local = local
         self._known: Known | None = None
-        self._measured: dict[tuple[bytes, int], Measured] = {}
+        self._measured: dict[
+            bytes, tuple[int, Measured]
+        ] = {}  # inode number and facts by base name
 
     def facts(self, found: Found) -> Measured:
         """Return what there is to know about a file.
@@ -97,10 +99,14 @@ class _Files:
             self._known = load(self._root, self._before.signature if self._before else None)
         directory, name, inode = found
         base = name.partition(b":")[0]
-        facts = self._measured.get((base, inode)) or self._known.get(base, inode)
+        measured = self._measured.get(base)
+        if measured and measured[0] == inode:
+            facts: Measured | None = measured[1]
+        else:
+            facts = self._known.get(base, inode)
         if facts is None or not self.is_same(found, Facts(*facts)):
             facts = _look(b"%b/%b/%b" % (self._root, directory, name), measure)
-            self._measured[base, inode] = facts
+            self._measured[base] = inode, facts
         return facts
 
     def is_same(self, found: Found, facts: Facts) -> bool:
@@ -116,7 +122,7 @@ class _Files:
 
     def opened(self, stock: Stock, keys: Keys, which: tuple[int, int]) -> Opened:
         """Return the Maildir as it is now."""
-        measured = {base for base, _ in self._measured}
+        measured = set(self._measured)
         before, known = self._before, self._known
         recent = (
             measured | (before.recent if before else set()) | (known.recent if known else set())
