@@ -98,8 +98,8 @@ def load(root: bytes, have: Signature = None) -> Known:
 
 
 def save(
-    root: bytes, stock: Stock, recent: set[bytes], signature: Signature
-) -> tuple[Signature, set[bytes]]:
+    root: bytes, stock: Stock, recent: frozenset[bytes], signature: Signature
+) -> tuple[Signature, frozenset[bytes]]:
     """Write down all that is known about the messages of *stock*.
 
     :param recent: the base names about which `CACHE_FILE` says nothing.
@@ -114,7 +114,7 @@ def save(
     recent_path = os.path.join(root, RECENT_FILE)
     if os.path.lexists(recent_path):
         os.unlink(recent_path)
-    return _signature(os.lstat(os.path.join(root, CACHE_FILE))), set()
+    return _signature(os.lstat(os.path.join(root, CACHE_FILE))), frozenset()
 
 
 def forget(root: bytes) -> None:

@@ -256,10 +256,10 @@ class Maildir:
         """Write down what was found out about the messages that are still there."""
         stock = opened.stock
         removed = {stock.base(index) for index, path in self._paths.items() if path is None}
-        if opened.unsaved <= removed:
-            return
         recent = opened.recent - removed
-        opened.unsaved = set()
+        if len(removed) == len(stock) or (opened.signature and not recent):
+            return  # it did not stay
+        opened.unsaved = False
         try:
             opened.signature, opened.recent = facts.save(
                 self._root, stock, recent, opened.signature

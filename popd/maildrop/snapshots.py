@@ -42,11 +42,11 @@ class Opened:
     which: tuple[int, int]
     """The device and inode number of the Maildir itself."""
 
-    recent: set[bytes]
-    """The base names about which the cache's main file says nothing."""
+    recent: frozenset[bytes]
+    """The base names about which the cache's main file, if there is one, says nothing."""
 
-    unsaved: set[bytes]
-    """Those among them about which no file says anything."""
+    unsaved: bool
+    """Whether something was found out that no file says."""
 
     signature: Signature
     """Which file that main file is."""

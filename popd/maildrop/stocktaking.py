@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from operator import itemgetter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from popd.maildrop.facts import load
 from popd.maildrop.files import shown
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from popd.maildrop.uidl import Ledger
 
 __all__ = ["take_stock"]
+
+_NONE: Final[frozenset[bytes]] = frozenset()
 
 _T = TypeVar("_T")
 
@@ -122,13 +124,15 @@ class _Files:
 
     def opened(self, stock: Stock, keys: Keys, which: tuple[int, int]) -> Opened:
         """Return the Maildir as it is now."""
-        measured = set(self._measured)
         before, known = self._before, self._known
-        recent = (
-            measured | (before.recent if before else set()) | (known.recent if known else set())
-        )
-        unsaved = measured | (before.unsaved if before else set())
-        signature = known.signature if known else before.signature if before else None
+        recent, unsaved, signature = _NONE, bool(self._measured), None
+        if before:
+            recent, signature = before.recent, before.signature
+            unsaved = unsaved or before.unsaved
+        if known:
+            recent, signature = recent | known.recent, known.signature
+        # Without a main file all that is known will be written: no need to ask what is new.
+        recent = recent.union(self._measured) if signature else _NONE
         return Opened(stock, keys, which, recent, unsaved, signature, self._local)
 
 
