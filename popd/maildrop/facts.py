@@ -41,6 +41,9 @@ _FEW: Final = 1000
 
 _HEAD: Final = re.compile(rb"popd-cache 1 ([0-9]{1,10}) ([0-9a-f]{64})\n")
 
+_CODES: Final = "Qqqq"
+"""What the columns are in the file: inode number, octets stored, mtime, octets on the wire."""
+
 Signature: TypeAlias = tuple[int, int] | None
 """What tells one `CACHE_FILE` from the next, None if there is none."""
 
@@ -153,7 +156,10 @@ def _read(path: bytes, have: Signature = None) -> tuple[_Table | None, Signature
 
 
 def _format(stock: Stock) -> bytes:
-    columns = [_swapped(column).tobytes() for column in stock.columns]
+    columns = [
+        _swapped(array(code, column)).tobytes()
+        for code, column in zip(_CODES, stock.columns, strict=True)
+    ]
     body = b"".join([*columns, stock.names])
     digest = hashlib.blake2b(body, digest_size=32).hexdigest().encode("ascii")
     return b"popd-cache 1 %d %b\n%b" % (len(stock), digest, body)
@@ -172,8 +178,8 @@ def _parse(content: bytes) -> _Table | None:
     if len(body) < 4 * width:
         return None
     columns = []
-    for number, typecode in enumerate(("Q", "q", "q", "q")):
-        column = array(typecode)
+    for number, code in enumerate(_CODES):
+        column = array(code)
         column.frombytes(body[number * width : (number + 1) * width])
         columns.append(_swapped(column))
     bases = bytes(body[4 * width :]).split(b"\0")

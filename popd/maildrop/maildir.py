@@ -106,7 +106,8 @@ class Maildir:
             snapshot.render()
         if opened.keys:
             self._cache.put(self._root, opened)
-        self._lock, self._ledger, self._opened = lock, ledger, opened
+        self._lock, self._opened = lock, opened
+        self._ledger = ledger if opened.stock.twins else _NO_LEDGER
         return snapshot
 
     def open_promptly(self) -> Snapshot | None:

@@ -32,6 +32,8 @@ of those, unlike others, Python's collector of garbage need not keep track.)"""
 
 _FEW: Final = 64
 
+_NARROW: Final = 1 << 32
+
 _RUN: Final = 4096
 """How many keys are sorted in one call: as long as it takes, no other thread runs."""
 
@@ -179,10 +181,7 @@ class Stock:
         twins = {new: twins[old] for new, old in enumerate(order) if old in twins} if twins else {}
         ids = [unique_id(base, *twins.get(i, SINGLE)) for i, base in enumerate(bases)]
         others = {i: uid for i, uid in enumerate(ids) if uid != bases[i]}
-        arrays = [
-            array(code, (column[i] for i in order))
-            for code, column in zip("IQqqq", lists, strict=True)
-        ]
+        arrays = [_array(column, order) for column in lists]
         return cls(_Columns(*_joined(bases), tuple(where), others, *arrays), twins)
 
     def __len__(self) -> int:
@@ -334,10 +333,7 @@ class Stock:
             names += new.names
             theirs = [numbers.setdefault(place, len(numbers)) for place in new.where]
             new_places = array("I", [theirs[place] for place in new.places])
-            columns = [
-                old + column
-                for old, column in zip(columns, (new_places, *more.columns), strict=True)
-            ]
+            columns = list(map(_chained, columns, (new_places, *more.columns)))
         spliced = _Columns(names, starts, tuple(numbers), others, *columns)
         return Stock(spliced, {}, self.snapshot, gone[0] if gone else len(self))
 
@@ -354,6 +350,24 @@ def _key(base: bytes, modified: int, twin: Twin) -> bytes:
         digits = b"%d" % seconds, b"%d" % (rest // 1000)
     key = digits[0].rjust(12, b"0") + digits[1].rjust(6, b"0") + base
     return key + b"\0%d%b" % (twin.number > 0, unique_id(base, *twin)) if twin.identity else key
+
+
+def _array(column: list[int], order: list[int]) -> array[int]:
+    """Return a column in an order, as narrow as it can be.
+
+    No call takes long, see `_order`: to make an array of a list would be one.
+    """
+    low, high = (min(column), max(column)) if column else (0, 0)
+    code = "q" if low < 0 else "I" if high < _NARROW else "Q"
+    narrow = array(code, (column[i] for i in order))
+    return narrow[:]  # without the room to grow
+
+
+def _chained(one: array[int], other: array[int]) -> array[int]:
+    if one.typecode == other.typecode:
+        return one + other
+    wide = "q" if "q" in {one.typecode, other.typecode} else "Q"
+    return array(wide, one) + array(wide, other)
 
 
 def _joined(bases: list[bytes]) -> tuple[bytes, array[int]]:

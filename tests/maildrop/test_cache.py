@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from unittest import mock
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from popd.maildrop import facts
 from popd.maildrop.interfaces import MaildropInUseError, MaildropTemporaryError
 from popd.maildrop.maildir import Maildir
 from popd.maildrop.snapshots import SnapshotCache
+from popd.maildrop.stock import NOTHING, Change
 from tests.maildrop.helpers import LONG_AGO, MaildirTestCase, later, read_all
 
 if TYPE_CHECKING:
@@ -656,6 +659,25 @@ class LargeTests(MaildirTestCase):
 
 def _number(uid: bytes) -> int:
     return int(uid.partition(b".")[0])
+
+
+class WidthTests(SynchronousTestCase):
+    """Numbers of any size, in columns that are no wider than they must be."""
+
+    def test_chained(self) -> None:
+        """Wide numbers come behind narrow ones, and negative ones behind those."""
+        seen: dict[bytes, tuple[int, int]] = {}
+        stock = NOTHING
+        for name, inode, modified in ((b"1.h", 7, 5), (b"2.h", 2**64 - 1, -9), (b"3.h", 8, 2**40)):
+            seen[name] = inode, modified
+            change = Change([], {}, [(b"cur", name, inode)])
+            stock = stock.after(change, lambda _, mtime=modified: (3, mtime, 4))  # type: ignore[misc]
+            rows = [stock.row(index) for index in range(len(stock))]
+            self.assertEqual({row[0][1]: (row[0][2], row[1][1]) for row in rows}, seen)
+        table = facts._parse(facts._format(stock))
+        assert table is not None
+        for name, (inode, modified) in seen.items():
+            self.assertEqual(table.get(name, inode), (3, modified, 4))
 
 
 class DefaultTests(MaildirTestCase):
