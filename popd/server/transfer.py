@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHUNK", "Transfer"]
 
-CHUNK: Final = 32_768
+CHUNK: Final = 16_384
 """How many stored octets are read at a time.  A piece on the wire can be up to twice as long."""
 
 
