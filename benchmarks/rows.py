@@ -55,7 +55,7 @@ class Row:
 POLLED: Final = Mailset("small", 8, 50, 11_000)
 _LARGE: Final = Mailset("large", 2, 10_000, 7_400)
 HUGE: Final = Mailset("huge", 2, 100_000, 700)
-_IDLE: Final = Mailset("idle", 400, 50, 1_000, distinct=50)
+_IDLE: Final = Mailset("idle", 1_000, 50, 1_000, distinct=50)
 
 _BIG: Final = Mailset("big", 100, 1, 50_000_000, distinct=1)
 _LISTED: Final = Mailset("listed", 10, 100_000, 700, distinct=1_000)

@@ -45,7 +45,7 @@ class UserName:
         return None if len(given) > _MAX_GIVEN else _parse(given, default_domain)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def _parse(given: bytes | str, default_domain: str) -> UserName | None:
     try:
         text = given.decode("utf-8") if isinstance(given, bytes) else given
