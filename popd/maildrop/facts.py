@@ -110,7 +110,7 @@ def save(
     :return: which it is now, and about which base names it says nothing.
     :raises OSError: it cannot be written.
     """
-    if signature is not None and len(stock) > _FEW and len(recent) <= isqrt(len(stock)):
+    if signature and len(stock) > _FEW and len(recent) <= isqrt(len(stock)):
         replace_file(root, RECENT_FILE, _format(stock.only(recent)))
         return signature, recent
     replace_file(root, CACHE_FILE, _format(stock))

@@ -87,9 +87,7 @@ class _Files:
         self._before = before
         self._local = local
         self._known: Known | None = None
-        self._measured: dict[
-            bytes, tuple[int, Measured]
-        ] = {}  # inode number and facts by base name
+        self._measured: dict[bytes, tuple[int, Measured]] = {}  # by base name, for an inode
 
     def facts(self, found: Found) -> Measured:
         """Return what there is to know about a file.

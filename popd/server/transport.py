@@ -55,7 +55,7 @@ class PromptServer(tcp.Server):
         """Speak TLS from now on."""
         start_tls(self, ctx, _PromptConnection)
 
-    _shouldShutdown = False  # no other process has the socket: to close it is enough
+    _shouldShutdown = False  # no other process has the socket, and the prompt way does it itself
 
     bufferSize = 16_384
     """How much is read at once, and how much may wait to be sent before the client counts as slow.

@@ -53,6 +53,16 @@ class TLSCase(SynchronousTestCase):
         path.write_bytes(content)
         return str(path)
 
+    def signed(self, key: Any) -> str:
+        """Return the path of a file with a key and a certificate that it vouches for itself."""
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
+        now = datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(1))
+        ).sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else SHA256())
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return self.file("signed.pem", certificate.public_bytes(Encoding.PEM) + pem)
+
 
 class LoadTests(TLSCase):
     """What can be wrong with the files is told in one line that names them."""
@@ -138,22 +148,16 @@ class LoadTests(TLSCase):
             load_context([path, self.rsa, self.certificate], [path, self.rsa, self.key]), ServerTLS
         )
 
-    def signed(self, key: Any) -> str:
-        """Return the path of a file with a key and a certificate that it vouches for itself."""
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
-        now = datetime.now(UTC)
-        certificate = (
-            x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(1))
-        ).sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else SHA256())
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        return self.file("signed.pem", certificate.public_bytes(Encoding.PEM) + pem)
-
 
 class HandshakeTests(TLSCase):
     """What is agreed on."""
 
     def shake(
-        self, set_up: Callable[[SSL.Context], object], *, name: bytes = b"mail.example.org"
+        self,
+        set_up: Callable[[SSL.Context], object],
+        *,
+        name: bytes = b"mail.example.org",
+        tls: ServerTLS | None = None,
     ) -> tuple[SSL.Connection, SSL.Connection]:
         """Let a client, set up so, shake hands with the server; return both ends.
 
@@ -166,7 +170,7 @@ class HandshakeTests(TLSCase):
         client = SSL.Connection(context, None)
         client.set_tlsext_host_name(name)
         client.set_connect_state()
-        tls = load_context([self.rsa, self.certificate], [self.rsa, self.key])
+        tls = tls or load_context([self.rsa, self.certificate], [self.rsa, self.key])
         server = tls.serverConnectionForTLS(None)  # type: ignore[arg-type]
         server.set_accept_state()
         for _ in range(4):
@@ -226,6 +230,16 @@ class HandshakeTests(TLSCase):
                 x509.load_pem_x509_certificate(pem.bytes()) for pem in issued.cert_chain_pems
             ]
             self.assertEqual(chain, expected)
+
+    def test_ed25519(self) -> None:
+        """A client can verify Ed25519, where that is what there is."""
+        path = self.signed(ed25519.Ed25519PrivateKey.generate())
+        client, _ = self.shake(
+            lambda context: context.set_verify(SSL.VERIFY_NONE), tls=load_context([path])
+        )
+        certificate = client.get_peer_certificate(as_cryptography=True)
+        assert certificate is not None
+        self.assertIsInstance(certificate.public_key(), ed25519.Ed25519PublicKey)
 
     def test_old_versions(self) -> None:
         """A client without TLS 1.2 is refused."""
