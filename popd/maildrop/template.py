@@ -34,7 +34,11 @@ class MaildirStore:
     def __init__(
         self, parts: list[str], missing: Missing = "empty", cache: SnapshotCache | None = None
     ) -> None:
-        self._parts = parts
+        self._names = frozenset(parts[1::2])
+        self._path = "".join(
+            f"%({part})s" if place % 2 else part.replace("%", "%%")
+            for place, part in enumerate(parts)
+        )
         self._cache = cache or SnapshotCache()
         head = parts[0] if len(parts) == 1 else parts[0].rpartition("/")[0]
         self.fixed = head.rstrip("/") or "/"
@@ -85,13 +89,11 @@ class MaildirStore:
         A name that could lead out of the template's tree has no place, wherever it comes from.
         """
         values = {"user": str(user), "local": user.local, "domain": user.domain}
-        parts = self._parts.copy()
-        for place in range(1, len(parts), 2):
-            value = values[parts[place]]
-            if not value or value.startswith(".") or "/" in value or "\0" in value:
+        for name in self._names:
+            value = values[name]
+            if not value or value[0] == "." or "/" in value or "\0" in value:
                 raise MaildropPermanentError(f"{str(user)!a}: no Maildir can have this name")
-            parts[place] = value
-        return Maildir(_encoded("".join(parts)), self._ground, self._cache)
+        return Maildir(_encoded(self._path % values), self._ground, self._cache)
 
 
 def _encoded(path: str) -> bytes:

@@ -13,6 +13,7 @@ from twisted.internet.protocol import Factory
 
 from popd.auth.chain import CheckerChain
 from popd.maildrop.interfaces import IMaildrop
+from popd.protocol.channel import Channel
 from popd.server.protocol import POP3Protocol
 from popd.server.tls_transport import PromptTLSFactory
 from popd.server.watch import Watch
@@ -60,12 +61,21 @@ class POP3Factory(Factory):
         chain = portal.checkers.get(IUsernamePassword)
         self._chain = chain if isinstance(chain, CheckerChain) else None
         self._cleartext_login = cleartext_login
+        self._channels: dict[tuple[bool, bool], Channel] = {}
 
     def buildProtocol(  # type: ignore[override]  # Factory's annotation is a private type
         self, addr: IAddress | None
     ) -> POP3Protocol:
         """Return the protocol for a new connection."""
         return POP3Protocol(self)
+
+    def channel(self, *, tls: bool, cleartext_login: bool) -> Channel:
+        """Return what a session is told about its connection; connections of a kind share it."""
+        channel = self._channels.get((tls, cleartext_login))
+        if channel is None:
+            channel = Channel(tls=tls, stls=self.tls is not None, cleartext_login=cleartext_login)
+            self._channels[tls, cleartext_login] = channel
+        return channel
 
     def remembered_maildrop(self, credentials: PasswordCredentials) -> IMaildrop | None:
         """Return whose maildrop it is, if that is known without asking a checker.

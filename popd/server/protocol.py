@@ -18,8 +18,8 @@ from popd.maildrop.interfaces import (
     MaildropPermanentError,
     MessageGoneError,
 )
-from popd.protocol.channel import Channel
 from popd.protocol.events import (
+    NEED_DATA,
     Authenticate,
     Close,
     Commit,
@@ -91,9 +91,8 @@ class POP3Protocol(Connection):
         peer = self.transport.getPeer()
         self._peer = getattr(peer, "host", "this machine")
         self._session = Session(
-            Channel(
+            self.factory.channel(
                 tls=ISSLTransport.providedBy(self.transport),
-                stls=self.factory.tls is not None,
                 cleartext_login=self.factory.may_log_in_without_tls(peer),
             )
         )
@@ -129,6 +128,8 @@ class POP3Protocol(Connection):
     def step(self) -> bool | None:
         """See `Connection.step`."""
         event = self._session.next_event()
+        if event is NEED_DATA:
+            return None
         match event:
             case Reply(data):
                 self.write(data)
@@ -147,8 +148,6 @@ class POP3Protocol(Connection):
             case Close(reply):
                 self.write(reply)
                 self.end()
-            case Signal.NEED_DATA:
-                return None
             case Signal.PAUSED:
                 return self._send_piece()
             case _:
@@ -228,7 +227,7 @@ class POP3Protocol(Connection):
         if content is None:
             return False
         pieces, octets = encode(content, send.body_lines)
-        self.write(send.status, *pieces)
+        self.write_all([send.status, *pieces])
         self._message_sent(send, octets)
         return True
 
