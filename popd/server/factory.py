@@ -15,12 +15,11 @@ from popd.auth.chain import CheckerChain
 from popd.maildrop.interfaces import IMaildrop
 from popd.protocol.channel import Channel
 from popd.server.protocol import POP3Protocol
-from popd.server.tls_transport import PromptTLSFactory
 from popd.server.watch import Watch
 
 if TYPE_CHECKING:
     from twisted.cred.portal import Portal
-    from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
+    from twisted.internet.interfaces import IAddress, IReactorTime
 
     from popd.protocol.credentials import PasswordCredentials
     from popd.server.offload import Offload
@@ -90,15 +89,6 @@ class POP3Factory(Factory):
             return None
         avatar = self.portal.realm.requestAvatar(user, None, IMaildrop)
         return None if isinstance(avatar, Deferred) else avatar[1]
-
-    def implicit_tls(self) -> IProtocolFactory:
-        """Return the factory for ports where TLS runs from the first octet (RFC 8314).
-
-        :raises ValueError: there is no certificate.
-        """
-        if self.tls is None:
-            raise ValueError("TLS needs a certificate")
-        return PromptTLSFactory(self.tls, self)
 
     def may_log_in_without_tls(self, peer: IAddress) -> bool:
         """Return whether the client at *peer* may send its password in the clear."""
