@@ -32,6 +32,9 @@ PIECE: Final = 65_536
 
 _OK: Final = Reply(b"+OK\r\n")
 
+_NONE: Final[set[int]] = set()
+"""The marks of a session that has none, as most have; nothing is ever added to it."""
+
 
 class Transaction:
     """A session after log-in.
@@ -46,7 +49,7 @@ class Transaction:
     def __init__(self, channel: Channel, snapshot: Snapshot) -> None:
         self._channel = channel
         self._snapshot = snapshot
-        self._deleted: set[int] = set()
+        self._deleted: set[int] = _NONE
         self._deleted_octets = 0
 
     def execute(self, line: bytes) -> Event:
@@ -103,6 +106,8 @@ class Transaction:
 
     def _dele(self, arguments: bytes) -> Event:
         index = self._index(one_or_none(arguments))
+        if self._deleted is _NONE:
+            self._deleted = set()
         self._deleted.add(index)
         self._deleted_octets += self._snapshot.sizes[index]
         return _OK
@@ -113,7 +118,7 @@ class Transaction:
 
     def _rset(self, arguments: bytes) -> Event:
         no_arguments(arguments)
-        self._deleted.clear()
+        self._deleted = _NONE
         self._deleted_octets = 0
         return _OK
 
