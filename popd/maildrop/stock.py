@@ -179,8 +179,10 @@ class Stock:
         order = _order(keys)
         bases = [bases[i] for i in order]
         twins = {new: twins[old] for new, old in enumerate(order) if old in twins} if twins else {}
-        ids = [unique_id(base, *twins.get(i, SINGLE)) for i, base in enumerate(bases)]
-        others = {i: uid for i, uid in enumerate(ids) if uid != bases[i]}
+        ids = list(map(unique_id, bases))
+        for i, twin in twins.items():
+            ids[i] = unique_id(bases[i], *twin)
+        others = {i: uid for i, uid in enumerate(ids) if uid is not bases[i]}
         arrays = [_array(column, order) for column in lists]
         return cls(_Columns(*_joined(bases), tuple(where), others, *arrays), twins)
 
@@ -348,7 +350,7 @@ def _key(base: bytes, modified: int, twin: Twin) -> bytes:
     if digits is None:
         seconds, rest = divmod(max(0, modified), 10**9)
         digits = b"%d" % seconds, b"%d" % (rest // 1000)
-    key = digits[0].rjust(12, b"0") + digits[1].rjust(6, b"0") + base
+    key = b"%b%b%b" % (digits[0].rjust(12, b"0"), digits[1].rjust(6, b"0"), base)
     return key + b"\0%d%b" % (twin.number > 0, unique_id(base, *twin)) if twin.identity else key
 
 
@@ -359,7 +361,9 @@ def _array(column: list[int], order: list[int]) -> array[int]:
     """
     low, high = (min(column), max(column)) if column else (0, 0)
     code = "q" if low < 0 else "I" if high < _NARROW else "Q"
-    narrow = array(code, (column[i] for i in order))
+    narrow = array(code)
+    for start in range(0, len(order), _RUN):
+        narrow.extend(map(column.__getitem__, order[start : start + _RUN]))
     return narrow[:]  # without the room to grow
 
 

@@ -104,9 +104,16 @@ class _Files:
             facts: Measured | None = measured[1]
         else:
             facts = self._known.get(base, inode)
-        if facts is None or not self.is_same(found, Facts(*facts)):
-            facts = _look(b"%b/%b/%b" % (self._root, directory, name), measure)
-            self._measured[base] = inode, facts
+        if facts is not None and self.is_same(found, Facts(*facts)):
+            return facts
+        path = b"%b/%b/%b" % (self._root, directory, name)
+        try:
+            facts = measure(path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise temporarily(path, error) from error
+        self._measured[base] = inode, facts
         return facts
 
     def is_same(self, found: Found, facts: Facts) -> bool:
@@ -173,4 +180,4 @@ def _look(path: bytes, into: Callable[[bytes], _T]) -> _T:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise MaildropTemporaryError(f"{shown(path)}: {error.strerror}") from error
+        raise temporarily(path, error) from error

@@ -85,7 +85,7 @@ def measure(path: bytes) -> Measured:
                 and os.pread(descriptor, 1, size - 1) == b"\n"
             ):
                 return size, status.st_mtime_ns, wire
-        content = os.read(descriptor, min(size, _CHUNK) + 1)
+        content = os.read(descriptor, size + 1 if size < _CHUNK else _CHUNK)
         if len(content) <= size < _CHUNK:
             return size, status.st_mtime_ns, wire_octets(content)
         counter = OctetCounter()

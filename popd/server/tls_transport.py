@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IHandshakeListener, ISSLTransport
 from twisted.internet.main import CONNECTION_LOST
 from zope.interface import implementer
 
-from popd.server.transport import PromptServer
+from popd.server.transport import READ, PromptServer
 
 if TYPE_CHECKING:
     from popd.server.tls import ServerTLS
@@ -61,7 +61,7 @@ class PromptTLSServer(PromptServer):
                 self._ssl.do_handshake()
                 self._shaken()
                 return None
-            data = self._ssl.recv(self.bufferSize)
+            data = self._ssl.recv(READ)
         except SSL.WantReadError:
             return None
         except SSL.WantWriteError:

@@ -18,7 +18,10 @@ from twisted.python.failure import Failure
 
 from popd.server.reactor import LeanReactor
 
-__all__ = ["PromptServer"]
+__all__ = ["READ", "PromptServer"]
+
+READ: Final = 16_384
+"""How many octets are read at once; a TLS record has no more."""
 
 _DONE: Final = Failure(CONNECTION_DONE)
 
@@ -41,9 +44,8 @@ class PromptServer(tcp.Server):
 
     _shouldShutdown = False  # no other process has the socket, and the prompt way does it itself
 
-    bufferSize = 16_384
-    """How much is read at once, and how much may wait to be sent before the client counts as slow.
-    """
+    bufferSize = 4_096
+    """How many octets may wait to be sent before the client counts as slow."""
 
     socket: Any
     protocol: Any
@@ -90,7 +92,7 @@ class PromptServer(tcp.Server):
     def doRead(self) -> Any:
         """Read what has arrived, and give it to the protocol."""
         try:
-            data = self.socket.recv(self.bufferSize)
+            data = self.socket.recv(READ)
         except BlockingIOError:
             return None
         except OSError:
