@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from popd.maildrop.facts import load
-from popd.maildrop.files import shown
+from popd.maildrop.files import shown, temporarily
 from popd.maildrop.interfaces import MaildropTemporaryError
 from popd.maildrop.scan import PASSES, scan
 from popd.maildrop.snapshots import Opened
