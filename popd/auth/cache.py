@@ -8,28 +8,18 @@ from collections import OrderedDict
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from zope.interface import Interface
+from popd.auth.interfaces import IVersioned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DEFAULT_TTL", "MAX_ENTRIES", "CredentialCache", "IVersioned"]
+__all__ = ["DEFAULT_TTL", "MAX_ENTRIES", "CredentialCache"]
 
 DEFAULT_TTL: Final = 300.0
 """Seconds that verified credentials count: longer than programs take from one poll to the next."""
 
 MAX_ENTRIES: Final = 50_000
 """How many are remembered, at some 400 octets each; beyond that the least recently used go."""
-
-
-class IVersioned(Interface):
-    """What a checker can do besides if it knows whether its answers may have changed."""
-
-    def version() -> object:
-        """Return what equals its like for as long as the checker's answers cannot have changed.
-
-        Cheap: it is asked at every log-in, in the reactor's thread.
-        """
 
 
 class CredentialCache:

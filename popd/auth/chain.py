@@ -11,28 +11,21 @@ from twisted.cred.error import LoginDenied, UnauthorizedLogin
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
-from zope.interface import Interface, implementer
+from zope.interface import implementer
 
-from popd.auth.cache import CredentialCache, IVersioned
+from popd.auth.cache import CredentialCache
+from popd.auth.interfaces import AuthTemporaryError, IKnowsBareNames, IVersioned
 from popd.maildrop.user import UserName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Attempt", "AuthTemporaryError", "CheckerChain", "IKnowsBareNames"]
+__all__ = ["Attempt", "CheckerChain"]
 
 _log = Logger()
 
 _NOBODY: Final = b".nobody"
 """Looked up in place of a name that cannot exist.  Cannot exist either, but harms no backend."""
-
-
-class AuthTemporaryError(Exception):
-    """Whether the credentials are right cannot be told now: ``[SYS/TEMP]`` (RFC 3206 section 4)."""
-
-
-class IKnowsBareNames(Interface):
-    """Marks a checker that heeds the ``bare`` of `Attempt`; others are asked for it anew."""
 
 
 @implementer(ICredentialsChecker)

@@ -12,8 +12,7 @@ from twisted.internet.threads import deferToThread
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from popd.auth.cache import IVersioned
-from popd.auth.chain import IKnowsBareNames
+from popd.auth.interfaces import IKnowsBareNames, IVersioned
 from popd.maildrop.user import UserName
 
 if TYPE_CHECKING:

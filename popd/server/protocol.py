@@ -9,7 +9,7 @@ from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger, LogLevel
 
-from popd.auth.chain import AuthTemporaryError
+from popd.auth.interfaces import AuthTemporaryError
 from popd.maildrop.interfaces import (
     IMaildrop,
     IPromptMaildrop,

@@ -15,9 +15,10 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from popd.auth import cache as module
-from popd.auth.cache import CredentialCache, IVersioned
+from popd.auth.cache import CredentialCache
 from popd.auth.chain import CheckerChain
 from popd.auth.checkers import PasswordFileChecker
+from popd.auth.interfaces import IVersioned
 from popd.auth.passwd import PasswordFile
 from tests.auth.fakes import AvatarId, FakeChecker
 

@@ -21,8 +21,9 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from popd.auth.chain import AuthTemporaryError, CheckerChain
+from popd.auth.chain import CheckerChain
 from popd.auth.checkers import PasswordFileChecker
+from popd.auth.interfaces import AuthTemporaryError
 from popd.auth.passwd import PasswordFile
 from popd.auth.realm import MaildropRealm
 from popd.maildrop.interfaces import IMaildrop
