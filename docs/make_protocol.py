@@ -9,7 +9,7 @@ from popd.protocol.authorization import Authorization
 from popd.protocol.channel import Channel
 from popd.protocol.events import Problem
 from popd.protocol.lines import LINE_LIMIT
-from popd.protocol.sasl import MECHANISMS
+from popd.protocol.offer import STANDARD
 from popd.protocol.transaction import Transaction
 from popd.server.connection import LINGER
 from popd.server.protocol import IDLE_TIMEOUT, LOGIN_DEADLINE, LOGIN_TIMEOUT
@@ -141,7 +141,7 @@ def render() -> str:
         transaction=command_table(Transaction.commands.values()),
         capabilities=capabilities(Channel(tls=True)),
         capabilities_cleartext=capabilities(Channel(stls=True)),
-        mechanisms=" and ".join(name.decode("ascii") for name in MECHANISMS),
+        mechanisms=" and ".join(STANDARD.sasl),
         errors=rst_table(
             ("Reply", "When"),
             (

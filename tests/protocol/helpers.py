@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, assert_never
 from twisted.trial.unittest import SynchronousTestCase
 
 from popd.protocol.channel import Channel
+from popd.protocol.credentials import (
+    Credentials,
+    PasswordCredentials,
+    ScramCredentials,
+    ScramKeys,
+)
 from popd.protocol.events import (
     Authenticate,
     Close,
     CloseReason,
     Commit,
+    Lookup,
     Problem,
     Reply,
     Send,
@@ -26,8 +33,6 @@ from popd.protocol.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from popd.protocol.credentials import PasswordCredentials
 
 PROTECTED = Channel(tls=True)
 """Under TLS, as most sessions are."""
@@ -56,6 +61,16 @@ def byte_by_byte(data: bytes) -> list[bytes]:
     return [data[i : i + 1] for i in range(len(data))]
 
 
+def good(credentials: Credentials) -> bool:
+    """Tell whether somebody is let in: with the password ``secret``, say."""
+    match credentials:
+        case PasswordCredentials(password=password):
+            return password == b"secret"
+        case ScramCredentials(proven=proven):
+            return proven
+    return False
+
+
 @dataclass
 class World:
     """Answers a session's events at once, and writes down what happened."""
@@ -65,7 +80,10 @@ class World:
     login_problem: Problem | None = None
     message_problem: Problem | None = None
     commit_failures: int = 0
-    credentials: list[PasswordCredentials] = field(default_factory=list)
+    keys: ScramKeys | None = None
+    lookup_problem: Problem | None = None
+    lookups: list[Lookup] = field(default_factory=list)
+    credentials: list[Credentials] = field(default_factory=list)
     committed: frozenset[int] | None = None
     closed: CloseReason | None = None
     output: bytes = GREETING
@@ -94,6 +112,8 @@ class World:
                 self.output += data
             case Authenticate(credentials):
                 self.authenticate(credentials)
+            case Lookup():
+                self.look_up(event)
             case Send():
                 self.send(event)
             case Stream(pieces):
@@ -114,12 +134,20 @@ class World:
                 assert_never(event)
         return True
 
-    def authenticate(self, credentials: PasswordCredentials) -> None:
-        """Let everybody in whose password is ``secret``."""
+    def look_up(self, lookup: Lookup) -> None:
+        """Find the same keys for everybody."""
+        self.lookups.append(lookup)
+        if self.lookup_problem is not None or self.keys is None:
+            self.session.denied(self.lookup_problem or Problem.TEMPORARY)
+        else:
+            self.session.found(self.keys)
+
+    def authenticate(self, credentials: Credentials) -> None:
+        """Let everybody in whose credentials are good."""
         self.credentials.append(credentials)
         if self.login_problem is not None:
             self.session.denied(self.login_problem)
-        elif credentials.password == b"secret":
+        elif good(credentials):
             self.session.authenticated(self.snapshot)
         else:
             self.session.denied(Problem.CREDENTIALS)

@@ -1,0 +1,29 @@
+"""All mechanisms that popd knows."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from popd.protocol.sasl.passwords import Login, Plain
+from popd.protocol.sasl.scram import Scram
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from popd.protocol.channel import Channel
+    from popd.protocol.sasl.exchange import Mechanism
+
+__all__ = ["MECHANISMS", "Begin"]
+
+Begin: TypeAlias = "Callable[[Channel], Mechanism]"
+"""Begins an exchange on a channel."""
+
+MECHANISMS: Final[Mapping[str, Begin]] = {
+    "SCRAM-SHA-256-PLUS": partial(Scram, "SCRAM-SHA-256-PLUS"),
+    "SCRAM-SHA-256": partial(Scram, "SCRAM-SHA-256"),
+    "SCRAM-SHA-1": partial(Scram, "SCRAM-SHA-1"),
+    "PLAIN": lambda _: Plain(),
+    "LOGIN": lambda _: Login(),
+}
+"""The mechanisms by their registered names, the strongest first."""
