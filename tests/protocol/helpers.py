@@ -13,6 +13,7 @@ from popd.protocol.credentials import (
     PasswordCredentials,
     ScramCredentials,
     ScramKeys,
+    TokenCredentials,
 )
 from popd.protocol.events import (
     Authenticate,
@@ -68,6 +69,8 @@ def good(credentials: Credentials) -> bool:
             return password == b"secret"
         case ScramCredentials(proven=proven):
             return proven
+        case TokenCredentials(token=token):
+            return token.startswith(b"good")
     return False
 
 

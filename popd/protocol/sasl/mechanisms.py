@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from popd.protocol.sasl.bearer import OAuthBearer, XOAuth2
 from popd.protocol.sasl.passwords import Login, Plain
 from popd.protocol.sasl.scram import Scram
 
@@ -22,6 +23,8 @@ Begin: TypeAlias = "Callable[[Channel], Mechanism]"
 MECHANISMS: Final[Mapping[str, Begin]] = {
     "SCRAM-SHA-256-PLUS": partial(Scram, "SCRAM-SHA-256-PLUS"),
     "SCRAM-SHA-256": partial(Scram, "SCRAM-SHA-256"),
+    "OAUTHBEARER": lambda _: OAuthBearer(),
+    "XOAUTH2": lambda _: XOAuth2(),
     "SCRAM-SHA-1": partial(Scram, "SCRAM-SHA-1"),
     "PLAIN": lambda _: Plain(),
     "LOGIN": lambda _: Login(),
