@@ -19,6 +19,7 @@ from popd.protocol.events import (
     StartTLS,
 )
 from popd.protocol.message import TERMINATOR
+from popd.protocol.sasl.digests import read_digest
 from popd.protocol.sasl.exchange import Ask, Challenge, Done, Failed, Mechanism
 from popd.protocol.sasl.framing import decode, encode
 
@@ -48,6 +49,7 @@ class Authorization:
     """A session before log-in.
 
     :param channel: the connection beneath it.
+    :param challenge: what the greeting asked of APOP's clients; empty if there is no APOP.
     """
 
     max_errors: ClassVar = 10
@@ -56,11 +58,12 @@ class Authorization:
     _regret = b""
     """What a client is told with more words than a reply has, if it is not let in."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, challenge: bytes = b"") -> None:
         self._channel = channel
+        self._challenge = challenge
         self._username: bytes | None = None
         self._exchange: Mechanism | Literal[_Told.TOLD] | None = None
-        self._commands = _commands(channel.offer.user)
+        self._commands = _commands(channel.offer.user, bool(challenge))
 
     def execute(self, line: bytes) -> Event:
         """Carry out a command line, or take a response in a SASL exchange."""
@@ -105,6 +108,15 @@ class Authorization:
             raise BadCommandError("a password is needed")
         # Spaces belong to the password (RFC 1939 section 7), in front and behind as well.
         return Authenticate(PasswordCredentials(username, arguments))
+
+    def _apop(self, arguments: bytes) -> Event:
+        """RFC 1939 section 7."""
+        self._need_login_allowed()
+        self._username = None
+        credentials = read_digest(arguments.strip(b" "), self._challenge, "APOP")
+        if credentials is None:
+            raise BadCommandError("a user name and a digest are needed")
+        return Authenticate(credentials)
 
     def _auth(self, arguments: bytes) -> Event:
         """RFC 5034 section 4; without an argument, the list of mechanisms that Outlook asks for."""
@@ -168,6 +180,7 @@ class Authorization:
         Command("CAPA", "", _capa, "RFC 2449 §5", "list what the server can do"),
         Command("USER", "name", _user, "RFC 1939 §7", "give the user name"),
         Command("PASS", "password", _pass, "RFC 1939 §7", "give the password, log in"),
+        Command("APOP", "name digest", _apop, "RFC 1939 §7", "log in by MD5, where it is on"),
         Command("AUTH", "[mechanism [response]]", _auth, "RFC 5034 §4", "log in by SASL"),
         Command("STLS", "", _stls, "RFC 2595 §4", "start TLS"),
         Command("QUIT", "", _quit, "RFC 1939 §4", "end the session"),
@@ -175,10 +188,11 @@ class Authorization:
 
 
 @cache
-def _commands(user: bool) -> Mapping[bytes, Command[Authorization]]:
+def _commands(user: bool, apop: bool) -> Mapping[bytes, Command[Authorization]]:
     """Return the commands that exist; one that is not on offer does not."""
-    absent = set() if user else {b"USER", b"PASS"}
-    return {verb: command for verb, command in Authorization.commands.items() if verb not in absent}
+    offered = {b"USER": user, b"PASS": user, b"APOP": apop}
+    every = Authorization.commands.items()
+    return {verb: command for verb, command in every if offered.get(verb, True)}
 
 
 def _line(challenge: bytes) -> bytes:

@@ -32,6 +32,7 @@ from popd.protocol.events import (
     Stream,
 )
 from popd.protocol.lines import TOO_LONG, LineBuffer
+from popd.protocol.sasl.digests import new_challenge
 from popd.protocol.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["GREETING", "Session"]
 
 GREETING: Final = b"+OK POP3 server ready\r\n"
-"""What a server says first.  It holds no ``<``, which would announce APOP (RFC 1939 section 7)."""
+"""What a server says first, if APOP is off: a ``<`` would announce it (RFC 1939 section 7)."""
 
 _NO_SUCH_MESSAGE: Final = Reply(b"-ERR no such message\r\n")
 
@@ -50,15 +51,23 @@ _NO_SUCH_MESSAGE: Final = Reply(b"-ERR no such message\r\n")
 class Session:
     """A session with one client, from greeting to close.
 
-    Send `GREETING`, then `feed` what the client sends and act on each `next_event` until that is
-    `NEED_DATA` or `PAUSED`.
+    Send its `greeting`, then `feed` what the client sends and act on each `next_event` until that
+    is `NEED_DATA` or `PAUSED`.
 
     :param channel: the connection beneath it.
     """
 
+    greeting = GREETING
+    """What the server says first."""
+
+    _challenge = b""
+
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._phase: Authorization | Transaction = Authorization(channel)
+        if channel.offer.apop and channel.login_allowed:
+            self._challenge = new_challenge(channel.offer)
+            self.greeting = b"%b %b\r\n" % (GREETING.removesuffix(b"\r\n"), self._challenge)
+        self._phase: Authorization | Transaction = Authorization(channel, self._challenge)
         self._lines = LineBuffer()
         self._waiting: Event | None = None
         self._answer: Event | None = None
@@ -140,7 +149,7 @@ class Session:
 
     def _begin_anew(self, channel: Channel) -> None:
         self._channel = channel
-        self._phase = Authorization(channel)
+        self._phase = Authorization(channel, self._challenge)
 
     def committed(self, failures: int) -> None:
         """Answer `Commit`: the messages are removed, but for *failures* that could not be."""

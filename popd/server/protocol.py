@@ -33,7 +33,7 @@ from popd.protocol.events import (
     Stream,
 )
 from popd.protocol.message import encode
-from popd.protocol.session import GREETING, Session
+from popd.protocol.session import Session
 from popd.server.connection import Connection
 from popd.server.note import note
 from popd.server.transfer import Transfer
@@ -99,7 +99,7 @@ class POP3Protocol(Connection):
             )
         )
         super().connectionMade()
-        self.write(GREETING)
+        self.write(self._session.greeting)
 
     def dataReceived(self, data: bytes) -> None:
         """Take octets from the client."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass, field
+from hashlib import md5
 from typing import TYPE_CHECKING, assert_never
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from popd.protocol.channel import Channel
 from popd.protocol.credentials import (
+    CertificateCredentials,
     Credentials,
+    DigestCredentials,
     PasswordCredentials,
     ScramCredentials,
     ScramKeys,
@@ -29,7 +33,7 @@ from popd.protocol.events import (
     Stream,
 )
 from popd.protocol.message import MessageEncoder, OctetCounter
-from popd.protocol.session import GREETING, Session
+from popd.protocol.session import Session
 from popd.protocol.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -37,6 +41,12 @@ if TYPE_CHECKING:
 
 PROTECTED = Channel(tls=True)
 """Under TLS, as most sessions are."""
+
+CRAM_SECRET = b"tanstaaftanstaaf"
+"""The password in RFC 2195 section 2."""
+
+APOP_SECRET = b"tanstaaf"
+"""The password in RFC 1939 section 7."""
 
 MAIL = (
     b"Subject: one\n\nfirst\n",
@@ -71,7 +81,12 @@ def good(credentials: Credentials) -> bool:
             return proven
         case TokenCredentials(token=token):
             return token.startswith(b"good")
-    return False
+        case DigestCredentials(_, challenge, response, "CRAM-MD5"):
+            return response == hmac.digest(CRAM_SECRET, challenge, "md5").hex().encode()
+        case DigestCredentials(_, challenge, response):
+            return response == md5(challenge + APOP_SECRET).hexdigest().encode()  # noqa: S324
+        case CertificateCredentials():
+            return True
 
 
 @dataclass
@@ -89,10 +104,10 @@ class World:
     credentials: list[Credentials] = field(default_factory=list)
     committed: frozenset[int] | None = None
     closed: CloseReason | None = None
-    output: bytes = GREETING
 
     def __post_init__(self) -> None:
         self.session = Session(self.channel)
+        self.output = self.session.greeting
         self.snapshot = Snapshot(
             [size(message) for message in self.messages],
             [b"uid-%d" % i for i in range(1, len(self.messages) + 1)],
@@ -182,13 +197,12 @@ class ConversationCase(SynchronousTestCase):
         Returns the world after it, as it is when the conversation came byte by byte.
         """
         said = b"".join(line[3:] + b"\r\n" for line in lines if line.startswith(b"C: "))
-        expected = GREETING + b"".join(
-            line[3:] + b"\r\n" for line in lines if line.startswith(b"S: ")
-        )
+        expected = b"".join(line[3:] + b"\r\n" for line in lines if line.startswith(b"S: "))
         for cut in (whole, byte_by_byte):
             result = World(**world)  # type: ignore[arg-type]
+            greeting = result.output
             result.say(cut(said))
-            self.assertEqual(result.output, expected, f"cut {cut.__name__}")
+            self.assertEqual(result.output, greeting + expected, f"cut {cut.__name__}")
         return result
 
     def after_login(self, *lines: bytes, **world: object) -> World:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from popd.protocol.channel import Channel
-from popd.protocol.events import Reply
+from popd.protocol.credentials import CertificateCredentials
+from popd.protocol.events import Authenticate, Reply
 from popd.protocol.offer import STANDARD, WAYS, Offer
 from popd.protocol.sasl.mechanisms import MECHANISMS
 from popd.protocol.session import Session
@@ -69,15 +70,24 @@ class ChannelTests(ConversationCase):
             self.assertEqual(event.data.startswith(b"+ "), name.encode("ascii") in names, name)
 
     def test_channels(self) -> None:
-        """-PLUS needs a channel that can be bound to; no TLS, no log-in."""
+        """-PLUS needs a channel that can be bound to, EXTERNAL a certificate, all need TLS."""
         protected = Channel(tls=True, offer=ALL)
         bound = replace(protected, bindings=lambda _: None)
-        plus = b"SCRAM-SHA-256-PLUS"
-        self.assertIn(plus, bound.mechanisms)
-        self.assertNotIn(plus, protected.mechanisms)
+        certified = replace(bound, certificate=True)
+        every = [name.encode("ascii") for name in ALL.sasl]
+        self.assertEqual(list(certified.mechanisms), every)
+        self.assertEqual(list(bound.mechanisms), every[1:])
+        self.assertEqual(list(protected.mechanisms), every[2:])
+        self.assertEqual(every[:2], [b"EXTERNAL", b"SCRAM-SHA-256-PLUS"])
         self.assertEqual(list(Channel(stls=True, offer=ALL).mechanisms), [])
         for channel in (
-            *(protected, bound, Channel(offer=ALL), Channel(offer=ALL, cleartext_login=True)),
+            *(
+                protected,
+                bound,
+                certified,
+                Channel(offer=ALL),
+                Channel(offer=ALL, cleartext_login=True),
+            ),
             *(Channel(tls=True), Channel(tls=True, offer=Offer(()))),
         ):
             self.announced(channel)
@@ -96,6 +106,19 @@ class ChannelTests(ConversationCase):
         """Without a mechanism there is no SASL capability."""
         channel = Channel(tls=True, offer=Offer.of(["USER"]))
         self.assertEqual(offered(channel), [b"USER"])
+
+    def test_certified(self) -> None:
+        """EXTERNAL is offered once the client's certificate was verified."""
+        session = Session(Channel(tls=True, offer=ALL))
+        for commands, offered_now in ((b"CAPA\r\nAUTH EXTERNAL =\r\n", False), (b"CAPA\r\n", True)):
+            session.feed(commands)
+            replies = []
+            while isinstance(event := session.next_event(), Reply):
+                replies.append(event.data)
+            self.assertEqual(b" EXTERNAL " in replies[0], offered_now)
+            session.certified()
+        session.feed(b"AUTH EXTERNAL =\r\n")
+        self.assertEqual(session.next_event(), Authenticate(CertificateCredentials(b"")))
 
     def test_stls(self) -> None:
         """What TLS changes is offered after STLS."""
