@@ -102,10 +102,13 @@ class Session:
             self._waiting = event
         return event
 
-    def authenticated(self, snapshot: Snapshot) -> None:
-        """Answer `Authenticate`: the client is let in, and this is the open maildrop."""
+    def authenticated(self, snapshot: Snapshot, *, may_delete: bool = True) -> None:
+        """Answer `Authenticate`: the client is let in, and this is the open maildrop.
+
+        :param may_delete: whether the client may mark messages as deleted.
+        """
         self._answered(Authenticate)
-        self._phase = Transaction(self._channel, snapshot)
+        self._phase = Transaction(self._channel, snapshot, may_delete=may_delete)
         self._errors = 0
         self._answer = Reply(b"+OK maildrop locked and ready\r\n")
 
