@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography import x509
@@ -57,9 +57,7 @@ class CertificateChecker:
 
     credentialInterfaces = (IClientCertificate,)
 
-    def __init__(
-        self, rule: str, now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
-    ) -> None:
+    def __init__(self, rule: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._names = _RULES[rule]
         self._now = now
 
@@ -73,9 +71,7 @@ class CertificateChecker:
         except ValueError:  # an extension that is not what the standard says
             names = set()
         # It may have expired since the session began that is resumed now.
-        valid = (
-            certificate.not_valid_before_utc <= self._now() <= certificate.not_valid_after_utc
-        )
+        valid = certificate.not_valid_before_utc <= self._now() <= certificate.not_valid_after_utc
         if len(names) != 1 or not valid:
             return fail(UnauthorizedLogin())
         return succeed(Account(names.pop()))

@@ -14,6 +14,7 @@ from twisted.internet.protocol import Factory
 from popd.auth.chain import CheckerChain
 from popd.auth.interfaces import AuthTemporaryError
 from popd.maildrop.interfaces import IMaildrop
+from popd.protocol.channel import Channel
 from popd.protocol.offer import STANDARD, Offer
 from popd.server.protocol import POP3Protocol
 from popd.server.tls_transport import PromptTLSFactory
@@ -67,12 +68,29 @@ class POP3Factory(Factory):
         chain = portal.checkers.get(IUsernamePassword)
         self._chain = chain if isinstance(chain, CheckerChain) else None
         self._cleartext_login = cleartext_login
+        self._channels: dict[tuple[bool, bool], Channel] = {}
 
     def buildProtocol(  # type: ignore[override]  # Factory's annotation is a private type
         self, addr: IAddress | None
     ) -> POP3Protocol:
         """Return the protocol for a new connection."""
         return POP3Protocol(self)
+
+    def channel(self, *, tls: bool, cleartext_login: bool) -> Channel:
+        """Return what a session is told about its connection; connections of a kind share it.
+
+        But for what binds to one with TLS, which is its own.
+        """
+        channel = self._channels.get((tls, cleartext_login))
+        if channel is None:
+            channel = Channel(
+                tls=tls,
+                stls=self.tls is not None,
+                cleartext_login=cleartext_login,
+                offer=self.offer,
+            )
+            self._channels[tls, cleartext_login] = channel
+        return channel
 
     def remembered_maildrop(self, claim: Claim) -> IMaildrop | None:
         """Return whose maildrop it is, if that is known without asking a checker.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, assert_never, cast
 
 from twisted.cred.error import UnauthorizedLogin
@@ -22,8 +23,8 @@ from popd.maildrop.interfaces import (
     MaildropPermanentError,
     MessageGoneError,
 )
-from popd.protocol.channel import Channel
 from popd.protocol.events import (
+    NEED_DATA,
     Authenticate,
     Close,
     Commit,
@@ -103,14 +104,11 @@ class POP3Protocol(Connection):
         peer = self.transport.getPeer()
         self._peer = getattr(peer, "host", "")
         self._secure = ISSLTransport.providedBy(self.transport)
+        channel = self.factory.channel(
+            tls=self._secure, cleartext_login=self.factory.may_log_in_without_tls(peer)
+        )
         self._session = Session(
-            Channel(
-                tls=self._secure,
-                stls=self.factory.tls is not None,
-                cleartext_login=self.factory.may_log_in_without_tls(peer),
-                offer=self.factory.offer,
-                bindings=self._binding if self._secure else None,
-            )
+            replace(channel, bindings=self._binding) if self._secure else channel
         )
         super().connectionMade()
         self.write(self._session.greeting)
@@ -155,6 +153,8 @@ class POP3Protocol(Connection):
     def step(self) -> bool | None:
         """See `Connection.step`."""
         event = self._session.next_event()
+        if event is NEED_DATA:
+            return None
         match event:
             case Reply(data):
                 self.write(data)
@@ -171,8 +171,6 @@ class POP3Protocol(Connection):
             case Close(reply):
                 self.write(reply)
                 self.end()
-            case Signal.NEED_DATA:
-                return None
             case Signal.PAUSED:
                 return self._send_piece()
             case _:
@@ -272,7 +270,9 @@ class POP3Protocol(Connection):
     ) -> None:
         """Log what became of a log-in."""
         peer = self._peer or "this machine"
-        note(_log, level, f"{what}: user {_shown(name)}{by}, from {peer}, mechanism {mechanism}{why}")
+        note(
+            _log, level, f"{what}: user {_shown(name)}{by}, from {peer}, mechanism {mechanism}{why}"
+        )
 
     def _certificate(self) -> Certificate | None:
         """Return the client's TLS certificate, if it has shown one."""
@@ -297,7 +297,7 @@ class POP3Protocol(Connection):
         if content is None:
             return False
         pieces, octets = encode(content, send.body_lines)
-        self.write(send.status, *pieces)
+        self.write_all([send.status, *pieces])
         self._message_sent(send, octets)
         return True
 
