@@ -17,9 +17,9 @@ figures are in ``docs/authentication-guessing.rst``.
 from __future__ import annotations
 
 import time
+from math import inf
 from typing import TYPE_CHECKING, Final
 
-from popd.auth.interfaces import AuthTemporaryError
 from popd.auth.rules import (
     ACCOUNT,
     MAX_WAIT,
@@ -38,10 +38,11 @@ if TYPE_CHECKING:
     from popd.auth.rules import Key, Origin, Rule
     from popd.auth.tablefile import GuessTable
 
-__all__ = ["HOLD", "Guard", "TooManyGuessesError"]
+__all__ = ["HOLD", "Guard"]
 
 HOLD: Final = 5.0
-"""Seconds that an attempt whose turn would come too late is kept before it is refused."""
+"""Seconds that an attempt whose turn would come too late should be kept before it is refused.  The
+client could keep the connection anyway, and to keep it costs less than what would come next."""
 
 TRUST: Final = 90 * 86_400.0
 """Seconds that it counts that a user logged in from a network."""
@@ -66,23 +67,12 @@ CROWD_INTERVAL: Final = 0.05
 """Seconds between the turns of more than that: about what it takes to hash a password."""
 
 
-class TooManyGuessesError(AuthTemporaryError):
-    """So many wrong passwords came from there that the next turn is too far away.
-
-    Whoever answers should wait `HOLD` seconds first: the client could keep the connection anyway,
-    and to keep it costs less than what a client in a hurry would do next.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("too many wrong passwords from there")
-
-
 class Guard:
     """Tells how long attempts to log in have to wait.
 
     Everything is called in one thread, never blocks, and does next to nothing while all is well.
-    For each attempt `delay` is called, and if that returned, one of `failed`, `succeeded` and
-    `unanswered` when it is over.
+    For each attempt `delay` is called, and one of `failed`, `succeeded` and `unanswered` when it is
+    over.
 
     :param table: what is remembered, which other processes may share.
     :param clock: tells the seconds since 1970, for all of them the same.
@@ -100,7 +90,8 @@ class Guard:
         """Return how many seconds an attempt has to wait before anybody is asked about it.
 
         :param username: the user's canonical name, whether or not there is such a user.
-        :raises TooManyGuessesError: it would be too many.
+        :return: seconds; infinity if it would be too many.  Then nobody must be asked, and the
+            attempt is over.
         """
         origin = self._keys.origin(client.address)
         if origin is None:
@@ -195,7 +186,7 @@ class Guard:
                 wait = self._take_turns(queues, now, CROWD_INTERVAL if crowded else 0.0)
         if wait > MAX_WAIT:
             self._over(origin)
-            raise TooManyGuessesError
+            return inf
         if not trusted:
             state = self._scores.get(*self._keys.of(ACCOUNT, mark))
             wait = max(wait, ACCOUNT.interval(state, now))

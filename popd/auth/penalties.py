@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Penalty", "forgive", "penalties"]
 
 _MARK: Final = (1 << 48) - 1
-_KINDS: Final = {NETWORK: "network", SITE: "site", ACCOUNT: "account", PAIR: "pair"}
-_RULES: Final = {rule.kind: rule for rule in _KINDS}
+_RULES: Final = {rule.kind: rule for rule in (NETWORK, SITE, ACCOUNT, PAIR)}
+_NAMES: Final = {NETWORK: "network", SITE: "site", ACCOUNT: "account", PAIR: "pair"}
 _MAX_PAIRS: Final = 1_000_000
 """How many pairs of users and networks are tried out."""
 
@@ -100,7 +100,7 @@ def _penalties(table: GuessTable, now: float, users: Iterable[str]) -> Iterator[
         else:
             subject = (names if rule is ACCOUNT else pairs).get(word & _MARK) or _shown(word)
         guesses, interval = round(rule.count(state, now)), rule.interval(state, now)
-        yield Penalty(_KINDS[rule], subject, guesses, interval, float(state >> 32))
+        yield Penalty(_NAMES[rule], subject, guesses, interval, float(state >> 32))
 
 
 def _rule(word: int) -> Rule:

@@ -54,8 +54,10 @@ class Rule:
     most: int
 
     def count(self, state: int, now: float) -> float:
-        """Return how many guesses *state* stands for by now."""
-        return min(max((state >> 32) - now, 0.0) / self.fades, self.most)
+        """Return how many guesses *state* stands for by now; none if that cannot be."""
+        count = max((state >> 32) - now, 0.0) / self.fades
+        # It can be a little more than the most if the clock was put right.
+        return min(count, self.most) if count <= 2 * self.most else 0.0
 
     def interval(self, state: int, now: float) -> float:
         """Return the seconds that there have to be between two attempts."""
