@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 __all__ = ["Penalty", "forgive", "penalties"]
 
 _MARK: Final = (1 << 48) - 1
-_RULES: Final = {rule.kind: rule for rule in (NETWORK, SITE, ACCOUNT, PAIR)}
-_NAMES: Final = {NETWORK: "network", SITE: "site", ACCOUNT: "account", PAIR: "pair"}
+_KINDS: Final = {
+    NETWORK.kind: ("network", NETWORK),
+    SITE.kind: ("site", SITE),
+    ACCOUNT.kind: ("account", ACCOUNT),
+    PAIR.kind: ("pair", PAIR),
+}
 _MAX_PAIRS: Final = 1_000_000
 """How many pairs of users and networks are tried out."""
 
@@ -73,14 +77,14 @@ def _keys_of(table: GuessTable, known: Iterable[int], subject: str) -> Iterator[
     if origin is None:
         account = keys.account(subject.encode())
         yield keys.of(ACCOUNT, account)
-        others = [_network_mark(keys, word) for word in known if _rule(word) is NETWORK]
-        yield from (keys.of(PAIR, account ^ other) for other in others)
+        for word in _networks(known):
+            yield keys.of(PAIR, account ^ _network_mark(keys, word))
         return
     yield origin.network
     if origin.site:
         yield origin.site
     for word in known:
-        if _rule(word) is ACCOUNT:
+        if word >> 48 == ACCOUNT.kind:
             yield keys.of(PAIR, origin.mark ^ word & _MARK)
 
 
@@ -89,22 +93,24 @@ def _penalties(table: GuessTable, now: float, users: Iterable[str]) -> Iterator[
     known = {word: state for word, state in table.scores if state >> 32 > now}
     names = {keys.account(user.encode()): user for user in users}
     pairs = {}
-    if len(names) * len(known) <= _MAX_PAIRS:
-        networks = {_network_mark(keys, word): word for word in known if _rule(word) is NETWORK}
+    if names and len(names) * len(known) <= _MAX_PAIRS:
+        networks = {_network_mark(keys, word): word for word in _networks(known)}
         for (account, name), (network, word) in product(names.items(), networks.items()):
             pairs[account ^ network] = f"{name} from {_shown(word)}"
     for word, state in known.items():
-        rule = _rule(word)
-        if rule in {NETWORK, SITE}:
-            subject = _shown(word)
-        else:
-            subject = (names if rule is ACCOUNT else pairs).get(word & _MARK) or _shown(word)
+        kind, rule = _kind(word)
+        recognised = {"account": names, "pair": pairs}.get(kind, {})
+        subject = recognised.get(word & _MARK) or _shown(word)
         guesses, interval = round(rule.count(state, now)), rule.interval(state, now)
-        yield Penalty(_NAMES[rule], subject, guesses, interval, float(state >> 32))
+        yield Penalty(kind, subject, guesses, interval, float(state >> 32))
 
 
-def _rule(word: int) -> Rule:
-    return _RULES.get(word >> 48, NETWORK)
+def _kind(word: int) -> tuple[str, Rule]:
+    return _KINDS.get(word >> 48, ("network", NETWORK))
+
+
+def _networks(known: Iterable[int]) -> Iterator[int]:
+    return (word for word in known if _kind(word)[1] is NETWORK)
 
 
 def _network_mark(keys: Keys, word: int) -> int:
@@ -113,11 +119,9 @@ def _network_mark(keys: Keys, word: int) -> int:
 
 
 def _shown(word: int) -> str:
-    if _rule(word) in {NETWORK, SITE}:
-        network = _network(word)
-        address = network.network_address
-        return str(address if network.max_prefixlen == network.prefixlen else network)
-    return f"#{word & _MARK:012x}"
+    if word >> 48 in {ACCOUNT.kind, PAIR.kind}:
+        return f"#{word & _MARK:012x}"
+    return str(_network(word)).removesuffix("/32")
 
 
 def _network(word: int) -> IPv4Network | IPv6Network:

@@ -460,19 +460,21 @@ class SharedTests(GuardCase):
 
     def test_turns(self) -> None:
         """No turn is taken twice."""
-        self.guess(11)
-        self.clock.advance(1)
+        clients = [Client(f"192.0.2.{number}") for number in range(100)]
+        for client in clients:
+            for number in range(11):
+                self.guard.failed(client, client.address.encode(), b"%d" % number)
         result, write = os.pipe()
 
         def work(guard: Guard) -> None:
-            delays = [guard.delay(ATTACKER, b"joe") for _ in range(30)]
+            delays = [guard.delay(client, b"ann") for _ in range(16) for client in clients]
             os.write(write, b"".join(b"%g\n" % delay for delay in delays if delay < inf))
 
         self.both(work)
         os.close(write)
         with os.fdopen(result) as lines:
             delays = sorted(float(line) for line in lines)
-        self.assertEqual(delays, [number * 0.5 for number in range(31)])
+        self.assertEqual(delays, [turn * 0.5 for turn in range(31) for _ in clients])
 
 
 class PenaltyTests(GuardCase):
