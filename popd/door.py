@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from twisted.cred.checkers import ICredentialsChecker
     from twisted.internet.interfaces import IReactorTime
 
-    from popd.auth.chain import Record
+    from popd.auth.admission import Record
     from popd.config import Settings
 
 __all__ = ["Door", "starting"]
