@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.hazmat.primitives.hashes import SHA256, HashAlgorithm
-from twisted.protocols.tls import TLSMemoryBIOProtocol
+from OpenSSL import SSL
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
-    from OpenSSL import SSL
 
 __all__ = ["channel_binding", "client_certificate", "tls_connection"]
 
@@ -21,9 +20,10 @@ _WEAK: Final = frozenset({"md5", "sha1"})
 
 def tls_connection(transport: Any) -> SSL.Connection:
     """Return the TLS connection of a transport, whether TLS ran from the start or came by STLS."""
-    layer = transport if isinstance(transport, TLSMemoryBIOProtocol) else transport.protocol
-    connection: SSL.Connection = layer.getHandle()
-    return connection
+    handle = transport.getHandle()
+    if not isinstance(handle, SSL.Connection):
+        handle = transport.protocol.getHandle()  # Twisted's TLS lies over the connection beneath
+    return handle
 
 
 def channel_binding(connection: SSL.Connection, name: str) -> bytes | None:
