@@ -56,6 +56,8 @@ class GuardCase(SynchronousTestCase):
         delay = guard.delay(client, user)
         if delay < inf:
             guard.failed(client, user, password)
+        else:
+            guard.unanswered(client)
         return delay
 
     def right(self, client: Client, user: bytes = b"joe") -> float:
@@ -63,6 +65,8 @@ class GuardCase(SynchronousTestCase):
         delay = self.guard.delay(client, user)
         if delay < inf:
             self.guard.succeeded(client, user)
+        else:
+            self.guard.unanswered(client)
         return delay
 
     def guess(
