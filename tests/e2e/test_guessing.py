@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-SECONDS: Final = 20
+SECONDS: Final = 14
 """How long a tool may guess."""
 
-SOON: Final = 6
+SOON: Final = 4
 """Seconds after which it is slow."""
 
 FREE: Final = 60
