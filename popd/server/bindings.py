@@ -21,9 +21,11 @@ _WEAK: Final = frozenset({"md5", "sha1"})
 def tls_connection(transport: Any) -> SSL.Connection:
     """Return the TLS connection of a transport, whether TLS ran from the start or came by STLS."""
     handle = transport.getHandle()
-    if not isinstance(handle, SSL.Connection):
-        handle = transport.protocol.getHandle()  # Twisted's TLS lies over the connection beneath
-    return handle
+    if isinstance(handle, SSL.Connection):
+        return handle
+    # Twisted's TLS lies between the connection beneath and the protocol.
+    connection: SSL.Connection = transport.protocol.getHandle()
+    return connection
 
 
 def channel_binding(connection: SSL.Connection, name: str) -> bytes | None:
