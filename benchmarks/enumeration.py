@@ -37,7 +37,14 @@ ATTEMPTS: Final = 8
 """Log-ins on one connection, of the ten mistakes that popd forgives."""
 
 PASSWORD: Final = b"correct horse"
-KINDS: Final = ("known", "disabled", "disabled, right password", "unknown", "impossible")
+KINDS: Final = (
+    "known",
+    "disabled",
+    "disabled, right password",
+    "unknown",
+    "unknown, ever new",
+    "impossible",
+)
 
 
 class Connection:
@@ -164,7 +171,7 @@ def passwords_offer(passwords: str) -> str:
 
 def attempt(kind: str, number: int) -> tuple[bytes, bytes]:
     """Return the name and the password of an attempt."""
-    name = {"unknown": f"nobody{number}", "impossible": f"../x{number}"}.get(kind)
+    name = {"unknown, ever new": f"nobody{number}", "impossible": "../x"}.get(kind)
     right = kind.endswith("right password")
     return (name or kind.partition(",")[0]).encode(), PASSWORD if right else b"wrong horse"
 
