@@ -79,7 +79,7 @@ class RunningPopd(ServerCase):
         self.log_in("secret-of-alice", "alice").quit()
 
     def test_app_passwords(self) -> None:
-        """An app password logs in, deletes nothing if it must not, is seen in use, and is revoked."""
+        """An app password logs in, deletes nothing if it must not, shows its use, is revoked."""
         alice = "alice@example.org"
         password = self.popctl("apppass", "add", alice, "tv", "--no-delete").strip()
         self.site.deliver("alice", b"Subject: x\n\nx\n")
