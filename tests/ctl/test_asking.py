@@ -73,7 +73,7 @@ class Asking(SynchronousTestCase):
                 self.assertTimesOut(checker)
             else:
                 self.assertEqual(self.says(checker), said)
-        checker = FakeChecker(lambda: Account("a", networks=networks, program="p"))  # type: ignore[arg-type,return-value]
+        checker = FakeChecker(lambda: Account("a", networks=networks, program="p"))
         said = self.says(checker)
         self.assertEqual(said, ("accepted", "as a, by the app password p, from 10.0.0.0/8"))
         checker = FakeChecker(LoginDenied())
