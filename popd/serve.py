@@ -14,8 +14,7 @@ from popd.server.offload import Offload
 from popd.server.port import Lobby
 
 if TYPE_CHECKING:
-    from twisted.cred.portal import Portal
-
+    from popd.door import Door
     from popd.server.tls import ServerTLS
 
 __all__ = ["GARBAGE", "SWITCH", "Serving"]
@@ -34,18 +33,18 @@ system call, some 25 times in a session, and Python's default is 5 ms."""
 class Serving:
     """All that every process of a popd has in common.
 
-    :param portal: where credentials become maildrops.
+    :param door: how users get in.
     :param cleartext_login: who may log in without TLS.
     :param tls: the server's end of TLS, or None.
     :param hashers: how many passwords a process checks at the same time.
     """
 
     def __init__(
-        self, portal: Portal, cleartext_login: CleartextLogin, tls: ServerTLS | None, hashers: int
+        self, door: Door, cleartext_login: CleartextLogin, tls: ServerTLS | None, hashers: int
     ) -> None:
         self.cleartext = Lobby()
         self.implicit_tls = Lobby(tls)
-        self._portal = portal
+        self._door = door
         self._cleartext_login = cleartext_login
         self._tls = tls
         self._hashers = hashers
@@ -56,7 +55,12 @@ class Serving:
         offload = Offload(reactor)
         offload.setServiceParent(service)
         factory = POP3Factory(
-            self._portal, offload, reactor, cleartext_login=self._cleartext_login, tls=self._tls
+            self._door.portal(reactor),
+            offload,
+            reactor,
+            cleartext_login=self._cleartext_login,
+            tls=self._tls,
+            offer=self._door.offer,
         )
         self.cleartext.target = self.implicit_tls.target = factory
         reactor.suggestThreadPoolSize(self._hashers)

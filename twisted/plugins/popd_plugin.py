@@ -3,9 +3,11 @@
 
 from twisted.application.service import ServiceMaker
 
+from popd.auth.certificates import CertificateCheckerFactory
 from popd.auth.checkers import PasswdCheckerFactory
 
-__all__ = ["passwd_checker", "popd"]
+__all__ = ["certificate_checker", "passwd_checker", "popd"]
 
 popd = ServiceMaker("popd", "popd.tap", "A POP3 server", "popd")
 passwd_checker = PasswdCheckerFactory()
+certificate_checker = CertificateCheckerFactory()
