@@ -413,6 +413,8 @@ class Changes(PasswordFileTestCase):
         self.assertIs(file._file._table.users["a"], kept["a"])
         self.assertIsNone(file.verify("c", b"3"))
         self.assertEqual(len(file.problems), 1)
+        self.write("c:*", "c:{PLAIN}3")  # which looks like what is kept of who is barred
+        self.assertTrue(file.verify("c", b"3"))
 
     def test_quiet(self) -> None:
         """Reading the same content again, or the same broken lines, reports nothing anew."""
