@@ -182,7 +182,7 @@ class ScramTests(GuessingCase):
         for user in (b"sam", b"nosuch"):
             seconds = [self.guess(user) for _ in range(9)]
             for took, least in zip(seconds, [0.0] * 7 + [0.4, 0.9], strict=True):
-                self.assertTrue(least <= took < least + 0.5, (user, seconds))
+                self.assertTrue(least <= took < least + 2, (user, seconds))
         self.assertLess(self.log_in("127.0.0.1", "alice"), 1)
 
 
