@@ -432,9 +432,9 @@ class ServerCase(SynchronousTestCase):
             for word in ("Traceback", "Unhandled"):
                 self.assertFalse(word in server.log, f"{word} in the log, see above")
 
-    def client(self, port: int | str | None = None) -> Client:
+    def client(self, port: int | str | None = None, *, greeted: bool = True) -> Client:
         """Connect, by default in cleartext."""
-        client = Client(self.server.port if port is None else port)
+        client = Client(self.server.port if port is None else port, greeted=greeted)
         self.addCleanup(client.close)
         return client
 
