@@ -193,6 +193,8 @@ class Guard:
     def _take_turns(self, queues: list[tuple[Rule, Key]], now: float, least: float) -> float:
         """Take the next turn in all *queues*, unless one is too far away.
 
+        Those who wait are taken to be wrong, so what comes behind them is as far away again.
+
         :param least: seconds between two turns in the network's queue, whatever was counted.
         :return: seconds until the last of the turns.
         """
@@ -200,9 +202,13 @@ class Guard:
         new: list[tuple[Key, int]] = []
         for rule, key in queues:
             state = self._scores.get(*key)
-            interval = max(rule.interval(state, now), least if rule is NETWORK else 0.0)
+            turn = next_turn(state, now)
+            interval = rule.interval(state, now)
             if interval:
-                turn = next_turn(state, now)
+                interval = max(interval, min(turn - now, rule.longest))
+            elif rule is NETWORK:
+                interval = least
+            if interval:
                 wait = max(wait, turn - now)
                 new.append((key, state_of(max(state >> 32, now), turn + interval)))
         if wait <= MAX_WAIT:

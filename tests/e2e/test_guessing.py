@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from twisted.trial.unittest import SkipTest
 
 from popd.auth.penalties import forgive, penalties
+from popd.auth.scramkeys import written
 from popd.auth.tablefile import GuessTable
 from tests.e2e.server import LIMIT, Client, RunningServer, ServerCase
 
@@ -153,6 +154,36 @@ class HonestTests(GuessingCase):
             client.close()
         self.log_in("127.0.0.1", "alice")
         self.assertLess(time.monotonic() - begin, 2)
+
+
+class ScramTests(GuessingCase):
+    """Guesses of which the server never sees the password."""
+
+    def start(self, *options: str) -> RunningServer:
+        """Start a server that has a user with SCRAM keys."""
+        with self.site.passwords.open("a", encoding="ascii") as file:
+            file.write(f"sam@example.org:{written('SCRAM-SHA-256', b'secret', 4096)}\n")
+        return super().start(*options)
+
+    def guess(self, user: bytes) -> float:
+        """Go through an exchange with a proof that is wrong; return how many seconds it took."""
+        begin = time.monotonic()
+        client = self.come("127.0.0.1")
+        first = base64.b64encode(b"n,,n=%b,r=rOprNGfwEbeRWgbNEkqO" % user)
+        challenge = client.expect(b"AUTH SCRAM-SHA-256 " + first, b"+ ")[2:]
+        nonce = base64.b64decode(challenge).partition(b",")[0]
+        final = b"c=biws,%b,p=%b" % (nonce, base64.b64encode(bytes(32)))
+        client.expect(base64.b64encode(final), b"-ERR [AUTH]")
+        client.close()
+        return time.monotonic() - begin
+
+    def test_known_and_unknown(self) -> None:
+        """Those at a user and those at nobody are slowed down alike, and no others are."""
+        for user in (b"sam", b"nosuch"):
+            seconds = [self.guess(user) for _ in range(9)]
+            for took, least in zip(seconds, [0.0] * 7 + [0.4, 0.9], strict=True):
+                self.assertTrue(least <= took < least + 2, (user, seconds))
+        self.assertLess(self.log_in("127.0.0.1", "alice"), 1)
 
 
 class FileTests(GuessingCase):
