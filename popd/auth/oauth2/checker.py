@@ -17,7 +17,9 @@ from popd.maildrop.user import UserName
 
 if TYPE_CHECKING:
     from popd.auth.account import Account
-    from popd.auth.oauth2.settings import Settings
+    from popd.auth.oauth2.https import HttpsClient
+    from popd.auth.oauth2.settings import ClaimSettings, JwtSettings, Settings
+    from popd.auth.oauth2.signatures import Signatures
 
 __all__ = ["MAX_TOKEN", "OAuth2Checker", "OAuth2CheckerFactory"]
 
@@ -128,7 +130,7 @@ With [jwt] alone or [introspection] alone the other one is not done.
         try:
             return _checker(read_settings(argstring))
         except ModuleNotFoundError as error:
-            if error.name != "jwt":
+            if str(error.name).partition(".")[0] != "jwt":  # or it is another of that name
                 raise
             reason = f"{self.authType} needs PyJWT: pip install 'popd[oauth2]'"
             raise InvalidAuthArgumentString(reason) from error
@@ -146,20 +148,24 @@ def _checker(settings: Settings) -> OAuth2Checker:
     :raises OSError: a file cannot be read.
     :raises ValueError: what is in it is wrong.
     """
-    from popd.auth.oauth2.https import HttpsClient, trust_root  # noqa: PLC0415 - see above
-    from popd.auth.oauth2.jwks import FileKeys, KeySource, RemoteKeys  # noqa: PLC0415
-    from popd.auth.oauth2.verify import Introspection, Signatures  # noqa: PLC0415
+    from popd.auth.oauth2.https import HttpsClient, trust_root  # noqa: PLC0415 - as above
 
     http = HttpsClient(trust_root(settings.ca_file) if settings.ca_file else None)
     signatures = introspection = None
-    jwt, asked, claims = settings.jwt, settings.introspection, settings.claims
-    if jwt is not None:
-        keys: KeySource
-        if jwt.jwks.startswith("/"):
-            keys = FileKeys(jwt.jwks)
-        else:
-            keys = RemoteKeys(http, claims.issuer, jwt.jwks, jwt.refetch)
-        signatures = Signatures(keys, jwt, claims)
-    if asked is not None:
-        introspection = Introspection(http, asked, claims)
+    if settings.jwt is not None:
+        signatures = _signatures(settings.jwt, settings.claims, http)
+    if settings.introspection is not None:
+        from popd.auth.oauth2.introspection import Introspection  # noqa: PLC0415
+
+        introspection = Introspection(http, settings.introspection, settings.claims)
     return OAuth2Checker(signatures, introspection)
+
+
+def _signatures(jwt: JwtSettings, claims: ClaimSettings, http: HttpsClient) -> Signatures:
+    from popd.auth.oauth2.jwks import FileKeys, RemoteKeys  # noqa: PLC0415 - they need PyJWT
+    from popd.auth.oauth2.signatures import Signatures  # noqa: PLC0415
+
+    if jwt.jwks.startswith("/"):
+        return Signatures(FileKeys(jwt.jwks), jwt, claims)
+    keys = RemoteKeys(http, claims.issuer, jwt.jwks, jwt.refetch)
+    return Signatures(keys, jwt, claims)

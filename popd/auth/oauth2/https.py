@@ -53,8 +53,10 @@ _MAX_REST: Final = 30.0
 
 _CONNECT_TIMEOUT: Final = 5.0
 
-_IDLE: Final = 2.0
+_IDLE: Final = 2
 """Seconds that an idle connection is kept: less than servers do, lest a request meet its end."""
+
+_MAX_CA_FILE: Final = 4 << 20
 
 _OK: Final = 200
 _TOO_MANY_REQUESTS: Final = 429
@@ -68,7 +70,11 @@ def trust_root(ca_file: str) -> Any:
     :raises OSError: it cannot be read.
     """
     with open(ca_file, "rb") as file:  # noqa: PTH123 - so that the error is strerror's
-        found = x509.load_pem_x509_certificates(file.read(MAX_ANSWER << 4))
+        content = file.read(_MAX_CA_FILE)
+    try:
+        found = x509.load_pem_x509_certificates(content)
+    except ValueError as error:
+        raise ValueError(f"{ca_file}: there is no certificate in PEM, or a broken one") from error
     certificates = [ssl.Certificate(X509.from_cryptography(one)) for one in found]
     return ssl.trustRootFromCertificates(certificates)
 
@@ -143,15 +149,16 @@ class HttpsClient:
             if waiting.cancelled:  # which is nobody's failure, or whoever hangs up could feign some
                 self._rest_until = 0.0 if probe else self._rest_until
                 raise CancelledError from error
-            self._failed()
+            self._failed(probe=probe)
             raise AuthTemporaryError(f"{url}: {_reason(error)}") from error
         finally:
             self._pending -= 1
         self._failures, self._rest_until = 0, 0.0
         return answer
 
-    def _failed(self) -> None:
-        self._failures += 1
+    def _failed(self, *, probe: bool) -> None:
+        if probe or self._failures < MAX_FAILURES:  # others had begun before, and are nothing new
+            self._failures += 1
         excess = self._failures - MAX_FAILURES
         if excess >= 0:
             rest = min(_MAX_REST, float(1 << min(excess, 10)))
