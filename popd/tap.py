@@ -24,9 +24,9 @@ from popd.listen import Listener, Purpose, StartError, parse_endpoint
 from popd.logs import bridge
 from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW, SnapshotCache
 from popd.maildrop.template import MaildirStore
-from popd.server.reactor import make_lean
 from popd.serve import Serving
 from popd.server.note import hasten
+from popd.server.reactor import make_lean
 from popd.server.tls import load_context
 from popd.workers import Supervisor
 

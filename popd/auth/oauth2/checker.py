@@ -37,7 +37,7 @@ class Verifier(Protocol):
         """Return the account that *token* opens.
 
         :raises UnauthorizedLogin: it opens none.
-        :raises AuthTemporaryError: that cannot be told now.
+        :raises AuthUncertainError: that cannot be told now.
         """
 
 
@@ -62,7 +62,7 @@ class OAuth2Checker:
     def requestAvatarId(  # type: ignore[override] # see `popd.auth.interfaces`
         self, credentials: IBearerToken
     ) -> Deferred[Account]:
-        """Return the token's account; fails with UnauthorizedLogin or AuthTemporaryError."""
+        """Return the token's account; fails with UnauthorizedLogin or AuthUncertainError."""
         bare = getattr(credentials, "bare", b"")
         return Deferred.fromCoroutine(self._check(credentials.token, credentials.username, bare))
 

@@ -26,7 +26,7 @@ from twisted.web.iweb import IBodyProducer
 from zope.interface import directlyProvides, implementer, providedBy
 
 from popd import __version__
-from popd.auth.interfaces import AuthTemporaryError
+from popd.auth.interfaces import AuthUncertainError
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IConsumer, IReactorTime
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_ANSWER", "MAX_FAILURES", "MAX_PENDING", "TIMEOUT", "HttpsClient", "trust_root"]
 
-TIMEOUT: Final = 10.0
-"""Seconds that a request may take, with all waiting."""
+TIMEOUT: Final = 4.5
+"""Seconds that a request may take, with all waiting: a log-in, for which a checker has
+10 seconds, may need two of them."""
 
 MAX_ANSWER: Final = 256 << 10
 """Octets that an answer may have: large providers' keys, with certificates, are some 30 KiB."""
@@ -51,7 +52,7 @@ MAX_FAILURES: Final = 3
 
 _MAX_REST: Final = 30.0
 
-_CONNECT_TIMEOUT: Final = 5.0
+_CONNECT_TIMEOUT: Final = 4.0
 
 _IDLE: Final = 2
 """Seconds that an idle connection is kept: less than servers do, lest a request meet its end."""
@@ -110,7 +111,7 @@ class HttpsClient:
     async def get(self, url: str) -> tuple[int, dict[str, Any]]:
         """Return the status of the answer to a GET request, and what is in it if that is 200.
 
-        :raises AuthTemporaryError: there is no such answer.
+        :raises AuthUncertainError: there is no such answer.
         """
         return await self._ask(b"GET", url, {}, None)
 
@@ -120,7 +121,7 @@ class HttpsClient:
         """Do the same with a POST request that has *form* in it.
 
         :param client: an OAuth 2 client's name and secret (RFC 6749 section 2.3.1).
-        :raises AuthTemporaryError: there is no such answer.
+        :raises AuthUncertainError: there is no such answer.
         """
         name, secret = map(quote_plus, client)
         headers = {
@@ -134,9 +135,9 @@ class HttpsClient:
     ) -> tuple[int, dict[str, Any]]:
         clock = self._the_clock()
         if clock.seconds() < self._rest_until:
-            raise AuthTemporaryError(f"{url} has failed, and is tried again soon")
+            raise AuthUncertainError(f"{url} has failed, and is tried again soon")
         if self._pending >= MAX_PENDING:
-            raise AuthTemporaryError(f"too many requests wait for {url}")
+            raise AuthUncertainError(f"too many requests wait for {url}")
         probe = self._failures >= MAX_FAILURES
         if probe:
             self._rest_until = clock.seconds() + TIMEOUT  # others fail until this one is done
@@ -150,7 +151,7 @@ class HttpsClient:
                 self._rest_until = 0.0 if probe else self._rest_until
                 raise CancelledError from error
             self._failed(probe=probe)
-            raise AuthTemporaryError(f"{url}: {_reason(error)}") from error
+            raise AuthUncertainError(f"{url}: {_reason(error)}") from error
         finally:
             self._pending -= 1
         self._failures, self._rest_until = 0, 0.0

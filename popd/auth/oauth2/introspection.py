@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.cred.error import UnauthorizedLogin
 
-from popd.auth.interfaces import AuthTemporaryError
+from popd.auth.interfaces import AuthUncertainError
 from popd.auth.oauth2.claims import account_of, expiry
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Introspection:
         """Return the account that *token* opens.
 
         :raises UnauthorizedLogin: it opens none.
-        :raises AuthTemporaryError: that cannot be told now.
+        :raises AuthUncertainError: that cannot be told now.
         """
         digest = blake2b(token, digest_size=16, key=self._key).digest()
         account = self._remembered(digest)
@@ -79,7 +79,7 @@ class Introspection:
             # the provider, which anybody could then bring about.
             raise UnauthorizedLogin("the provider does not accept the question")
         if not claims:
-            raise AuthTemporaryError(
+            raise AuthUncertainError(
                 f"{settings.url}: the answer is {status}: are client-id and client-secret right?"
             )
         if claims.get("active") is not True:

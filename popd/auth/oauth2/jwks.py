@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from popd.auth.interfaces import AuthTemporaryError
+from popd.auth.interfaces import AuthUncertainError
 from popd.auth.oauth2.settings import ALGORITHMS
 
 if TYPE_CHECKING:
@@ -119,13 +119,13 @@ class KeySource(Protocol):
     async def current(self) -> tuple[Key, ...]:
         """Return the keys.
 
-        :raises AuthTemporaryError: there are none to be had now.
+        :raises AuthUncertainError: there are none to be had now.
         """
 
     async def renewed(self) -> tuple[Key, ...]:
         """Return the keys, after having looked for new ones if that was not done just now.
 
-        :raises AuthTemporaryError: that cannot be done now.
+        :raises AuthUncertainError: that cannot be done now.
         """
 
 
@@ -225,7 +225,7 @@ class RemoteKeys:
             self._waiting.append(arrival)
             await arrival
         if self._error is not None:
-            raise AuthTemporaryError(str(self._error)) from self._error
+            raise AuthUncertainError(str(self._error)) from self._error
 
     def _begin(self) -> None:
         if self._waiting is None:

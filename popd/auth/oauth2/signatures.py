@@ -47,7 +47,7 @@ class Signatures:
         """Return the account that *token* opens.
 
         :raises UnauthorizedLogin: it opens none.
-        :raises AuthTemporaryError: that cannot be told now.
+        :raises AuthUncertainError: that cannot be told now.
         """
         algorithm, kid = self._header(token)
         content = self._verified(token, algorithm, kid, await self._keys.current())

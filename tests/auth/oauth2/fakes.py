@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from popd.auth.account import Account
-from popd.auth.interfaces import AuthTemporaryError
+from popd.auth.interfaces import AuthUncertainError
 from popd.auth.oauth2.settings import ClaimSettings
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class FakeHttp:
         """Answer with a document, or with a status."""
         self.asked.append(url)
         if url not in self.answers:
-            raise AuthTemporaryError(f"nobody is at {url}")
+            raise AuthUncertainError(f"nobody is at {url}")
         answer = await maybeDeferred(lambda: self.answers[url])
         return (answer, {}) if isinstance(answer, int) else (200, answer)
 

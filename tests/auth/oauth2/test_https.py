@@ -14,7 +14,7 @@ from twisted.web.client import ResponseDone, ResponseNeverReceived
 from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
-from popd.auth.interfaces import AuthTemporaryError
+from popd.auth.interfaces import AuthUncertainError
 from popd.auth.oauth2.https import MAX_ANSWER, MAX_FAILURES, MAX_PENDING, TIMEOUT, HttpsClient
 
 URL = "https://login.example.org/x?y"
@@ -109,14 +109,14 @@ class HttpsCase(SynchronousTestCase):
 
     def assertFails(self, answer: Deferred[Answer], text: str) -> None:
         """Assert that there is no answer now, and that the reason is said."""
-        error = self.failureResultOf(answer, AuthTemporaryError).value
+        error = self.failureResultOf(answer, AuthUncertainError).value
         self.assertEqual(str(error), text)
 
     def fail_once(self) -> None:
         """Make a request that is refused."""
         answer = self.get()
         self.agent.requests[-1].errback(ConnectionRefusedError())
-        self.failureResultOf(answer, AuthTemporaryError)
+        self.failureResultOf(answer, AuthUncertainError)
 
 
 class AskingTests(HttpsCase):
@@ -193,7 +193,7 @@ class AskingTests(HttpsCase):
         self.assertNoResult(silent)
         self.clock.advance(0.2)
         for answer in (silent, stuck):
-            self.assertFails(answer, f"{URL}: no answer within 10 seconds")
+            self.assertFails(answer, f"{URL}: no answer within 4.5 seconds")
         self.assertTrue(response.transport.aborted)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -211,7 +211,7 @@ class LimitTests(HttpsCase):
         self.assertEqual(len(self.agent.requests), 21)
         self.clock.advance(TIMEOUT)  # for those that never had their turn as well
         for answer in answers[1:]:
-            self.failureResultOf(answer, AuthTemporaryError)
+            self.failureResultOf(answer, AuthUncertainError)
         self.clock.advance(1)  # all of which count as if they were few
         last = self.get()
         self.agent.requests[-1].answer(200, b"{}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from popd.auth.interfaces import AuthTemporaryError
+from popd.auth.interfaces import AuthUncertainError
 from popd.auth.oauth2 import introspection
 from popd.auth.oauth2.introspection import Introspection
 from popd.auth.oauth2.settings import IntrospectionSettings
@@ -93,10 +93,10 @@ class IntrospectionTests(TokenCase):
         for status in (302, 401, 403, 404):
             self.http.answers[self.URL] = status
             answer = self.ask(self.introspection, b"t")
-            error = self.failureResultOf(answer, AuthTemporaryError).value
+            error = self.failureResultOf(answer, AuthUncertainError).value
             self.assertIn(f"{self.URL}: the answer is {status}: are client-id", str(error))
 
     def test_down(self) -> None:
         """Nobody can tell."""
         self.http.answers = {}
-        self.failureResultOf(self.ask(self.introspection, b"t"), AuthTemporaryError)
+        self.failureResultOf(self.ask(self.introspection, b"t"), AuthUncertainError)

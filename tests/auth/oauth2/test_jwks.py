@@ -10,7 +10,7 @@ from jwt.algorithms import RSAAlgorithm
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from popd.auth.interfaces import AuthTemporaryError
+from popd.auth.interfaces import AuthUncertainError
 from popd.auth.oauth2.jwks import KEEP, MAX_KEYS, REFRESH, RemoteKeys, read_keys
 from popd.auth.oauth2.settings import JwtSettings
 from popd.auth.oauth2.signatures import Signatures
@@ -103,7 +103,7 @@ class RotationTests(TokenCase):
 
     def assertNotNow(self, token: bytes, reason: str) -> None:
         """Assert that it cannot be told whether a token is good."""
-        error = self.failureResultOf(self.ask(self.signatures, token), AuthTemporaryError).value
+        error = self.failureResultOf(self.ask(self.signatures, token), AuthUncertainError).value
         self.assertEqual(str(error), reason)
 
     def test_fetched_once(self) -> None:
