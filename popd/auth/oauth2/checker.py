@@ -26,8 +26,8 @@ __all__ = ["MAX_TOKEN", "OAuth2Checker", "OAuth2CheckerFactory"]
 MAX_TOKEN: Final = 16 << 10
 """Octets that a token may have.  Those in use have up to some 4 KiB."""
 
-_TOKEN: Final = re.compile(rb"[A-Za-z0-9._~+/-]+=*")
-"""A token as it stands in HTTP (RFC 6750 section 2.1); no other can have come from there."""
+_TOKEN: Final = re.compile(rb"[\x21-\x7e]+")
+"""What may be in a token.  RFC 6750 section 2.1 allows less, but not all who issue them heed it."""
 
 
 class Verifier(Protocol):

@@ -78,7 +78,7 @@ class CheckingTests(SynchronousTestCase):
 
     def test_kinds(self) -> None:
         """Signed tokens are verified here, the provider is asked about others."""
-        others = [b"opaque", b"eyJh.b", b"eyJh.b.c.d.e", b"a.b.c", b"a1-._~+/=="]
+        others = [b"opaque", b"eyJh.b", b"eyJh.b.c.d.e", b"a.b.c", b"a1-._~+/==", b"t=E!*$"]
         for token in (JWT, *others):
             self.successResultOf(self.checker.requestAvatarId(Token(b"", token)))
         self.assertEqual(self.signatures.asked, [JWT])
@@ -96,7 +96,7 @@ class CheckingTests(SynchronousTestCase):
         """What no provider would give out is not looked at any further."""
         self.assertGood(b"", JWT + b"A" * (MAX_TOKEN - len(JWT)))
         longer = b"A" * (MAX_TOKEN + 1)
-        for token in (b"", b"a b", b"a\n", b"\xff", b"a=b", b"a\0", b"{}", b"a%20", longer):
+        for token in (b"", b"a b", b"a\n", b"\xff", b"a\0", b"a\x7f", longer):
             self.assertBad(b"", token, "this is no bearer token")
         self.assertEqual(self.introspection.asked, [])
 
