@@ -50,7 +50,7 @@ class KeyTests(SynchronousTestCase):
             {"kty": "oct", "k": "c2VjcmV0"},
             {"kty": "RSA"},
             {**jwk(ED), "crv": "Ed448"},
-            json.loads(RSAAlgorithm.to_jwk(RSA)),
+            {**json.loads(RSAAlgorithm.to_jwk(RSA)), "key_ops": ["verify"]},
             "rubbish",
         ]
         (key,) = read_keys({"keys": [*others, good]})
