@@ -9,6 +9,7 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.strcred import ICheckerFactory, InvalidAuthArgumentString
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
@@ -16,12 +17,16 @@ from popd.auth.interfaces import IBearerToken, IKnowsBareNames
 from popd.maildrop.user import UserName
 
 if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
     from popd.auth.account import Account
     from popd.auth.oauth2.https import HttpsClient
     from popd.auth.oauth2.settings import ClaimSettings, JwtSettings, Settings
     from popd.auth.oauth2.signatures import Signatures
 
 __all__ = ["MAX_TOKEN", "OAuth2Checker", "OAuth2CheckerFactory"]
+
+_log = Logger()
 
 MAX_TOKEN: Final = 16 << 10
 """Octets that a token may have.  Those in use have up to some 4 KiB."""
@@ -64,7 +69,8 @@ class OAuth2Checker:
     ) -> Deferred[Account]:
         """Return the token's account; fails with UnauthorizedLogin or AuthUncertainError."""
         bare = getattr(credentials, "bare", b"")
-        return Deferred.fromCoroutine(self._check(credentials.token, credentials.username, bare))
+        work = self._check(credentials.token, credentials.username, bare)
+        return Deferred.fromCoroutine(work).addErrback(_tell, credentials.client)
 
     async def _check(self, token: bytes, username: bytes, bare: bytes) -> Account:
         if len(token) > MAX_TOKEN or not _TOKEN.fullmatch(token):
@@ -77,6 +83,18 @@ class OAuth2Checker:
         if username and not account.master and not _is_called(account.name, username, bare):
             raise UnauthorizedLogin("the token is another user's")
         return account
+
+
+def _tell(failure: Failure, client: object) -> Failure:
+    """Say why a token is no good: the client is not told, and whoever runs the site must know."""
+    if failure.check(UnauthorizedLogin):
+        address = getattr(client, "address", "")
+        _log.info(
+            "A token from {address} is refused: {reason}",
+            address=address,
+            reason=failure.getErrorMessage(),
+        )
+    return failure
 
 
 def _is_called(name: str, username: bytes, bare: bytes) -> bool:

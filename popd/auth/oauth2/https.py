@@ -19,6 +19,7 @@ from twisted.web.client import (
     BrowserLikePolicyForHTTPS,
     HTTPConnectionPool,
     ResponseDone,
+    _HTTP11ClientFactory,
 )
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
@@ -194,6 +195,7 @@ class HttpsClient:
         if self._agent is None:
             reactor = self._the_clock()
             pool = HTTPConnectionPool(reactor)
+            pool._factory = _QuietFactory  # noqa: SLF001 - there is no other way to tell it
             pool.maxPersistentPerHost = 4
             pool.cachedConnectionTimeout = _IDLE
             self._agent = Agent(
@@ -206,6 +208,12 @@ class HttpsClient:
 
 
 _NAME: Final = f"popd/{__version__}".encode("ascii")
+
+
+class _QuietFactory(_HTTP11ClientFactory):
+    """Makes connections without two lines in the log for each."""
+
+    noisy = False
 
 
 class _Resolving:
