@@ -59,7 +59,7 @@ class PluginTests(SynchronousTestCase):
             if type(factory).__module__.startswith("popd.")
         ]
         names = sorted(factory.authType for factory in mine)
-        self.assertEqual(names, ["popd-oauth2", "popd-passwd"])
+        self.assertEqual(names, ["popd-certificate", "popd-oauth2", "popd-passwd"])
         for factory in mine:
             verifyObject(ICheckerFactory, factory)
             verifyObject(IPlugin, factory)

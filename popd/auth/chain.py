@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -23,6 +24,7 @@ from popd.auth.credentials import (
     Question,
     ScramOutcome,
 )
+from popd.auth.guard import HOLD
 from popd.auth.interfaces import (
     AuthTemporaryError,
     IBearerToken,
@@ -31,7 +33,8 @@ from popd.auth.interfaces import (
     LoginTooSoonError,
 )
 from popd.auth.link import Action, Link
-from popd.auth.person import Person, bare_name, shown_name
+from popd.auth.masters import in_place_of
+from popd.auth.person import Person, shown_name
 from popd.auth.scram import FakeKeys, look_up
 from popd.maildrop.user import UserName
 
@@ -63,6 +66,9 @@ class _Nobody:
     def succeeded(self, client: Client, username: bytes) -> None:
         """See `Guard`."""
 
+    def unanswered(self, client: Client) -> None:
+        """See `Guard`."""
+
 
 class _Verdict:
     """What came of asking the links."""
@@ -84,9 +90,7 @@ class CheckerChain:
     who must not log in though his credentials are right.
 
     A master is let in as another user, by ``user*master`` or an authorization identity: with his
-    own credentials, but no app password, and if his account says that he may.  Of the other's
-    account only `Account.disabled` binds him.  He must be known to a link that knows accounts
-    without passwords; where there is no such link, any name will do.
+    own credentials, but no app password, and if his account says that he may; see `in_place_of`.
 
     Names and passwords must be given to the checkers as octets, as Twisted's own want them.
 
@@ -181,6 +185,7 @@ class CheckerChain:
         claim.delay = self._guard.delay(claim.client, account.name.encode(errors="surrogateescape"))
         if claim.delay > 0:
             return None
+        self._guard.unanswered(claim.client)
         claim.account = account
         return account
 
@@ -193,12 +198,37 @@ class CheckerChain:
 
     async def _log_in(self, claim: Claim) -> Account:
         person = Person.of(claim, self._default_domain)
-        if isinstance(claim, ScramOutcome):
-            claim.delay = 0.0  # it waited when its keys were looked up
-        elif claim.delay is None:
-            claim.delay = self._guard.delay(claim.client, person.shown)
-        if claim.delay > 0:
-            await deferLater(self._timer(), claim.delay)
+        answered = False
+        try:
+            if not isinstance(claim, ScramOutcome):  # that waited when its keys were looked up
+                if claim.delay is None:
+                    claim.delay = self._guard.delay(claim.client, person.shown)
+                await self._wait(claim.delay)
+            verdict = await self._verdict(claim, person)
+            answered = self._report(claim, person, verdict)
+        finally:
+            if not answered:
+                self._guard.unanswered(claim.client)
+        if verdict.account is not None:
+            claim.account = verdict.account
+            return verdict.account
+        if isinstance(verdict.refusal, LoginTooSoonError):
+            raise verdict.refusal
+        if verdict.in_doubt and person.possible:
+            raise AuthTemporaryError("not all could be asked")
+        raise verdict.refusal or UnauthorizedLogin
+
+    async def _wait(self, delay: float) -> None:
+        """Wait for an attempt's turn.
+
+        :raises AuthTemporaryError: there is none soon enough.
+        """
+        if delay > 0:
+            await deferLater(self._timer(), HOLD if delay == inf else delay)
+        if delay == inf:
+            raise AuthTemporaryError("too many attempts wait already")
+
+    async def _verdict(self, claim: Claim, person: Person) -> _Verdict:
         verdict = _Verdict()
         recalled = self._recalled(claim)
         if recalled is not None:
@@ -207,17 +237,19 @@ class CheckerChain:
             await self._judge(claim, person, verdict)
         else:
             await self._ask(claim, person, verdict)
+        return verdict
+
+    def _report(self, claim: Claim, person: Person, verdict: _Verdict) -> bool:
+        """Tell the guard what came of an attempt; return whether it was told."""
         if verdict.account is not None:
             self._guard.succeeded(claim.client, person.shown)
-            claim.account = verdict.account
-            return verdict.account
+            return True
         if isinstance(verdict.refusal, LoginTooSoonError):
-            raise verdict.refusal
+            return False
         if verdict.denied or not verdict.in_doubt:
             self._guard.failed(claim.client, person.shown, _secret(claim))
-        if verdict.in_doubt and person.possible:
-            raise AuthTemporaryError("not all could be asked")
-        raise verdict.refusal or UnauthorizedLogin
+            return True
+        return False
 
     async def _ask(self, claim: Question, person: Person, verdict: _Verdict) -> None:
         """Ask the links about *claim*.
@@ -283,10 +315,16 @@ class CheckerChain:
             verdict.refusal = LoginRefusedError(reason)
             return
         if person.wanted is not None and str(person.wanted) != account.name:
-            target = await self._in_place_of(account, person.wanted, verdict)
-            if target is None:
+            try:
+                other = await in_place_of(person.wanted, account, self._links, self._default_domain)
+            except LoginRefusedError as refusal:
+                verdict.refusal = refusal
+                return
+            except AuthTemporaryError:
+                verdict.in_doubt = True
                 return
             claim.master = account.name
+            target = replace(self._completed(other), no_delete=account.no_delete)
         else:
             target = account
         if self._record is not None and self._concerns_record(account):
@@ -304,32 +342,6 @@ class CheckerChain:
     ) -> None:
         if isinstance(claim, Attempt) and person.wanted is None:
             self._cache.put(claim.username, claim.password, account, link.checker, version)
-
-    # Masters.
-
-    async def _in_place_of(
-        self, master: Account, wanted: UserName, verdict: _Verdict
-    ) -> Account | None:
-        """Return the account of *wanted*, if *master* may be let in as that; or say why not."""
-        if not master.master or master.program:
-            verdict.refusal = LoginRefusedError(f"{master.name} is no master")
-            return None
-        knowing = [link for link in self._links if link.knows_accounts]
-        account = None if knowing else Account(str(wanted))
-        name, bare = str(wanted).encode(), self._bare(wanted)
-        for link in knowing:
-            try:
-                account = await link.account(name, bare)
-            except AuthTemporaryError:
-                verdict.in_doubt = True
-                continue
-            if account is not None:
-                break
-        if account is not None and not account.disabled:
-            return replace(self._completed(account), no_delete=master.no_delete)
-        why = "does not exist" if account is None else "is disabled"
-        verdict.refusal = LoginRefusedError(f"{wanted}, whom {master.name} wants to be, {why}")
-        return None
 
     # SCRAM.
 
@@ -349,11 +361,15 @@ class CheckerChain:
 
     async def _scram_keys(self, username: bytes, mechanism: str, client: Client) -> ScramKeys:
         user = UserName.parse(username, self._default_domain)
-        delay = self._guard.delay(client, shown_name(username, user))
-        if delay > 0:
-            await deferLater(self._timer(), delay)
+        found = False
+        try:
+            await self._wait(self._guard.delay(client, shown_name(username, user)))
+            keys = await look_up(self._links, user, self._default_domain, mechanism)
+            found = True
+        finally:
+            if not found:
+                self._guard.unanswered(client)
         fake = self._fakes.make(shown_name(username, user), mechanism)
-        keys = await look_up(self._links, user, self._default_domain, mechanism)
         if keys is None:
             return fake
         self._fakes.seen(mechanism, keys)
@@ -363,9 +379,6 @@ class CheckerChain:
         return keys
 
     # Names and clocks.
-
-    def _bare(self, user: UserName | None) -> bytes:
-        return bare_name(user, self._default_domain)
 
     def _completed(self, account: Account) -> Account:
         user = UserName.parse(account.name, self._default_domain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_network
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from twisted.cred.error import UnauthorizedLogin
@@ -16,6 +17,7 @@ from popd.auth.account import Account, Client
 from popd.auth.cache import CredentialCache
 from popd.auth.chain import CheckerChain
 from popd.auth.credentials import Attempt, BearerToken, ClientCertificate, ScramOutcome
+from popd.auth.guard import HOLD
 from popd.auth.interfaces import (
     AuthTemporaryError,
     IVersioned,
@@ -261,9 +263,9 @@ class Guarded(GuardedCase):
         down = FakeChecker(AuthTemporaryError())
         claim = Attempt(b"alice", b"x")
         self.refused(self.chain(down), claim, AuthTemporaryError)
-        self.assertEqual([what for what, *_ in self.guard.told], ["delay"])
+        self.assertEqual(self.guard.events(), ["delay", "unanswered"])
         self.refused(self.chain(down, Directory()), Attempt(b"alice", b"x"), AuthTemporaryError)
-        self.assertEqual([what for what, *_ in self.guard.told], ["delay", "delay", "failed"])
+        self.assertEqual(self.guard.events(), ["delay", "failed"])
 
     def test_wait(self) -> None:
         """Nobody is asked until the time is over; a client that leaves waits no longer."""
@@ -279,6 +281,23 @@ class Guarded(GuardedCase):
         self.assertEqual(self.successResultOf(login).name, "alice")
         self.assertEqual(len(self.directory.claims), 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.guard.events(), ["delay", "delay", "unanswered", "succeeded"])
+
+    def test_no_turn(self) -> None:
+        """If there is no turn soon enough nobody is asked, and it is not the password's fault."""
+        self.guard.seconds = inf
+        chain = self.chain()
+        for begin in (
+            lambda: chain.requestAvatarId(Attempt(b"alice", b"x")),
+            lambda: chain.scram_keys(b"alice", "SCRAM-SHA-256"),
+        ):
+            attempt: Deferred[Any] = begin()
+            self.clock.advance(HOLD - 0.1)
+            self.assertNoResult(attempt)
+            self.clock.advance(0.1)
+            self.failureResultOf(attempt, AuthTemporaryError)
+            self.assertEqual(self.guard.events(), ["delay", "unanswered"])
+        self.assertEqual((self.directory.claims, self.directory.looked_up), ([], []))
 
     def test_scram(self) -> None:
         """By SCRAM an attempt waits for its keys, since a right proof is answered at once."""
@@ -326,7 +345,7 @@ class Remembered(GuardedCase):
         assert account is not None
         self.assertEqual(account.quota, 7)
         self.assertIs(self.admitted(self.remembering, claim), account)
-        self.assertEqual(self.guard.told, [("delay", "192.0.2.7", b"alice")])
+        self.assertEqual(self.guard.events(), ["delay", "unanswered"])
         self.assertEqual(self.directory.claims, [])
 
     def test_elsewhere(self) -> None:
@@ -345,7 +364,7 @@ class Remembered(GuardedCase):
         self.assertNoResult(login)
         self.clock.advance(1)
         self.assertEqual(self.successResultOf(login).quota, 7)
-        self.assertEqual([what for what, *_ in self.guard.told], ["delay", "succeeded"])
+        self.assertEqual(self.guard.events(), ["delay", "succeeded"])
         self.assertEqual(self.directory.claims, [])
 
     def test_masters(self) -> None:
@@ -407,4 +426,4 @@ class Intervals(AdmissionCase):
         chain = CheckerChain([Directory(self.app)], record=self.record, guard=guard)
         claim = Attempt(b"alice", b"x", CLIENT)
         self.assertEqual(self.refused(chain, claim, LoginTooSoonError), "in 7 s again")
-        self.assertEqual([what for what, *_ in guard.told], ["delay"])
+        self.assertEqual(guard.events(), ["delay", "unanswered"])
