@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AuthTemporaryError",
+    "AuthUncertainError",
     "Guard",
     "IAccounts",
     "IBearerToken",
@@ -43,6 +44,13 @@ __all__ = [
 
 class AuthTemporaryError(Exception):
     """Whether the credentials are right cannot be told now: ``[SYS/TEMP]`` (RFC 3206 section 4)."""
+
+
+class AuthUncertainError(AuthTemporaryError):
+    """That is so for these credentials, while others may well be answered: the checker is not down.
+
+    A checker that spares its directory itself fails with this one, and is asked again at once.
+    """
 
 
 class LoginRefusedError(UnauthorizedLogin):

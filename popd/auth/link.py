@@ -20,6 +20,7 @@ from popd.auth.account import Account
 from popd.auth.credentials import octets
 from popd.auth.interfaces import (
     AuthTemporaryError,
+    AuthUncertainError,
     IAccounts,
     IBearerToken,
     IClientCertificate,
@@ -265,6 +266,7 @@ class Link:
                     "{checker} cannot answer now", Failure(), LogLevel.error, checker=self.name
                 )
         self._silent = True
-        if asked_again or (isinstance(error, _OUTAGES) and not self._interval):
+        outage = isinstance(error, _OUTAGES) and not isinstance(error, AuthUncertainError)
+        if asked_again or (outage and not self._interval):
             self._interval = min(2 * self._interval, MAX_RETRY) or FIRST_RETRY
             self._again = self.timer().seconds() + self._interval

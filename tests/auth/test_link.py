@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from popd.auth.account import Account
 from popd.auth.chain import CheckerChain
 from popd.auth.credentials import Attempt
-from popd.auth.interfaces import AuthTemporaryError
+from popd.auth.interfaces import AuthTemporaryError, AuthUncertainError
 from popd.auth.link import FIRST_RETRY, MAX_RETRY, TIMEOUT, Action, Link, Policy
 from tests.auth.fakes import AvatarId, Directory, FakeChecker
 
@@ -225,10 +225,11 @@ class BackOff(LinkCase):
 
     def test_one_users_trouble(self) -> None:
         """What may be about one user only keeps no other from being asked about."""
-        self.checker.answer = ValueError("the field quota has a value that means nothing")
-        self.assertEqual(self.outcome(self.chain), "AuthTemporaryError")
-        self.checker.answer = b"one"
-        self.assertEqual(self.outcome(self.chain), "one")
+        for trouble in (ValueError("the field quota has no meaning"), AuthUncertainError("later")):
+            self.checker.answer = trouble
+            self.assertEqual(self.outcome(self.chain), "AuthTemporaryError")
+            self.checker.answer = b"one"
+            self.assertEqual(self.outcome(self.chain), "one")
 
     def test_no_answer(self) -> None:
         """Who does not answer in time cannot answer, and need not go on; the next link is asked."""

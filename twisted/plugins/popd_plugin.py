@@ -5,9 +5,11 @@ from twisted.application.service import ServiceMaker
 
 from popd.auth.certificates import CertificateCheckerFactory
 from popd.auth.checkers import PasswdCheckerFactory
+from popd.auth.oauth2.checker import OAuth2CheckerFactory
 
-__all__ = ["certificate_checker", "passwd_checker", "popd"]
+__all__ = ["certificate_checker", "oauth2_checker", "passwd_checker", "popd"]
 
 popd = ServiceMaker("popd", "popd.tap", "A POP3 server", "popd")
 passwd_checker = PasswdCheckerFactory()
 certificate_checker = CertificateCheckerFactory()
+oauth2_checker = OAuth2CheckerFactory()
