@@ -4,8 +4,10 @@
 from twisted.application.service import ServiceMaker
 
 from popd.auth.checkers import PasswdCheckerFactory
+from popd.auth.dovecot import DovecotCheckerFactory
 
-__all__ = ["passwd_checker", "popd"]
+__all__ = ["dovecot_checker", "passwd_checker", "popd"]
 
 popd = ServiceMaker("popd", "popd.tap", "A POP3 server", "popd")
 passwd_checker = PasswdCheckerFactory()
+dovecot_checker = DovecotCheckerFactory()
