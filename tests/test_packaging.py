@@ -21,6 +21,12 @@ from tests.test_layers import MODULES
 ROOT = Path(popd.__file__).parent.parent
 PLUGINS = ROOT / "twisted" / "plugins"
 
+CHECKERS = [
+    "popd-dovecot",
+    "popd-ldap",
+    "popd-passwd",
+]
+
 PROBE = """
 import importlib, logging, os, signal, sys, threading
 from twisted.logger import globalLogPublisher
@@ -58,7 +64,7 @@ class PluginTests(SynchronousTestCase):
             for factory in getPlugins(ICheckerFactory)
             if type(factory).__module__.startswith("popd.")
         ]
-        self.assertEqual([factory.authType for factory in mine], ["popd-passwd"])
+        self.assertEqual(sorted(factory.authType for factory in mine), CHECKERS)
         for factory in mine:
             verifyObject(ICheckerFactory, factory)
             verifyObject(IPlugin, factory)

@@ -134,13 +134,18 @@ class AuthClient(LineOnlyReceiver):
         elif len(self._first) > _FIRST_LINES:
             self._give_up("it does not come to the point")
 
-    def _abandon(self, _: object = None) -> None:
+    def _abandon(self, _: object) -> None:
         self._begun = True
-        self.transport.abortConnection()
+        self.abort()
 
     def _give_up(self, why: str) -> None:
-        self._abandon()
+        self._begun = True
+        self.abort()
         self.ready.errback(AuthTemporaryError(f"Dovecot cannot be asked: {why}"))
+
+    def abort(self) -> None:
+        """Break the connection off."""
+        self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """Let everybody know who waits for an answer."""
@@ -229,7 +234,6 @@ class DovecotChecker:
         except AuthTemporaryError as error:
             if connection.silent:
                 self._standing.drop(connection, str(error))
-                connection.transport.abortConnection()
             raise
         return _account(reply, username)
 

@@ -37,6 +37,9 @@ class Connection(Protocol):
     on_lost: Callable[[], object]
     """Is called when the connection has ended."""
 
+    def abort(self) -> None:
+        """Break it off."""
+
 
 Kept = TypeVar("Kept", bound=Connection)
 Result = TypeVar("Result")
@@ -126,21 +129,27 @@ class Standing(Generic[Kept]):
 
         Fails with `AuthTemporaryError` if that cannot be done, and at once if it is known.
         """
+        self.health.check()
         waiting: Deferred[Kept] = Deferred()
         if self._connection is not None:
             waiting.callback(self._connection)
             return waiting
-        self.health.check()
         self._waiting.append(waiting)
         if len(self._waiting) == 1:
             self._connect().addErrback(lambda f: self.health.failed(f.getErrorMessage()))
         return waiting
 
     def drop(self, connection: Kept, trouble: str) -> None:
-        """Take *connection* for useless, and the backend for down, for the reason *trouble*."""
+        """Take *connection*, if it is still the one, for useless, and the backend for down."""
         if connection is self._connection:
-            self._connection = None
-            self.health.failed(trouble)
+            self.down(trouble)
+
+    def down(self, trouble: str) -> None:
+        """Take note that the backend is down, for the reason *trouble*."""
+        connection, self._connection = self._connection, None
+        self.health.failed(trouble)
+        if connection is not None:
+            connection.abort()
 
     def _connect(self) -> Deferred[object]:
         return self._make().addCallbacks(self._made, self._not_made)
