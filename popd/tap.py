@@ -13,7 +13,7 @@ from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.portal import Portal
 from twisted.cred.strcred import AuthOptionMixin, InvalidAuthType, makeChecker
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import Logger
+from twisted.logger import Logger, globalLogPublisher
 from twisted.python import usage
 
 from popd import __version__, config, demo
@@ -24,8 +24,9 @@ from popd.listen import Listener, Purpose, StartError, parse_endpoint
 from popd.logs import bridge
 from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW, SnapshotCache
 from popd.maildrop.template import MaildirStore
-from popd.reactor import make_lean
 from popd.serve import Serving
+from popd.server.note import hasten
+from popd.server.reactor import make_lean
 from popd.server.tls import load_context
 from popd.workers import Supervisor
 
@@ -155,6 +156,7 @@ class Server(MultiService):
 
         :raises StartError: a port cannot be had.  The text went to stderr, too.
         """
+        hasten(globalLogPublisher)
         try:
             super().privilegedStartService()
         except StartError as error:

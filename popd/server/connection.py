@@ -11,7 +11,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ITCPTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -189,8 +189,6 @@ class Connection(Protocol):
         self.begun = self.active = self._clock.seconds()
         """When the connection began, and when something was done on it last."""
         self._second = self._watch.add(self.deadline(), self)
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, streaming=True)
 
     def readConnectionLost(self) -> None:

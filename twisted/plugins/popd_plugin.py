@@ -6,10 +6,12 @@ from twisted.application.service import ServiceMaker
 from popd.auth.checkers import PasswdCheckerFactory
 from popd.auth.dovecot import DovecotCheckerFactory
 from popd.auth.ldap import LdapCheckerFactory
+from popd.auth.oauth2.checker import OAuth2CheckerFactory
 
-__all__ = ["dovecot_checker", "ldap_checker", "passwd_checker", "popd"]
+__all__ = ["dovecot_checker", "ldap_checker", "oauth2_checker", "passwd_checker", "popd"]
 
 popd = ServiceMaker("popd", "popd.tap", "A POP3 server", "popd")
 passwd_checker = PasswdCheckerFactory()
 dovecot_checker = DovecotCheckerFactory()
 ldap_checker = LdapCheckerFactory()
+oauth2_checker = OAuth2CheckerFactory()

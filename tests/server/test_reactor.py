@@ -1,4 +1,4 @@
-"""Tests of `popd.reactor`."""
+"""Tests of `popd.server.reactor`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from popd.reactor import LeanReactor, make_lean
+from popd.server.reactor import LeanReactor, make_lean
 
 
 class Reader:
