@@ -26,7 +26,7 @@ from zope.interface import implementer
 from popd.auth.account import FIELDS, Account, Client
 from popd.auth.answers import read_account
 from popd.auth.health import Standing, limited, process_reactor
-from popd.auth.interfaces import AuthTemporaryError
+from popd.auth.interfaces import AuthTemporaryError, AuthUncertainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +116,7 @@ class AuthClient(LineOnlyReceiver):
             if waiting is None:
                 return  # it came too late
             if words[0] == b"CONT":
-                waiting.errback(AuthTemporaryError("Dovecot wants more than a password"))
+                waiting.errback(AuthUncertainError("Dovecot wants more than a password"))
             else:
                 waiting.callback(Reply(words[0] == b"OK", _fields(words[2:])))
 
@@ -141,7 +141,7 @@ class AuthClient(LineOnlyReceiver):
     def _give_up(self, why: str) -> None:
         self._begun = True
         self.abort()
-        self.ready.errback(AuthTemporaryError(f"Dovecot cannot be asked: {why}"))
+        self.ready.errback(AuthUncertainError(f"Dovecot cannot be asked: {why}"))
 
     def abort(self) -> None:
         """Break the connection off."""
@@ -152,15 +152,15 @@ class AuthClient(LineOnlyReceiver):
         self.on_lost()
         if not self._begun:
             self._begun = True
-            self.ready.errback(AuthTemporaryError("Dovecot ends the connection at once"))
+            self.ready.errback(AuthUncertainError("Dovecot ends the connection at once"))
         pending, self._pending = self._pending, {}
         for waiting in pending.values():
-            waiting.errback(AuthTemporaryError("Dovecot ended the connection"))
+            waiting.errback(AuthUncertainError("Dovecot ended the connection"))
 
     def ask(self, username: bytes, password: bytes, client: Client) -> Deferred[Reply]:
-        """Ask whether a password is right; fails with `AuthTemporaryError`."""
+        """Ask whether a password is right; fails with `AuthUncertainError`."""
         if len(self._pending) >= MAX_REQUESTS:
-            raise AuthTemporaryError("Dovecot has more log-ins to deal with than popd asks it for")
+            raise AuthUncertainError("Dovecot has more log-ins to deal with than popd asks it for")
         if not self._pending:
             self._heard = self._clock.seconds()
         self._last_id += 1
@@ -218,7 +218,7 @@ class DovecotChecker:
     def requestAvatarId(self, credentials: IUsernamePassword) -> Deferred[Any]:
         """Return the user's `Account`, later.
 
-        Fails with UnauthorizedLogin and `AuthTemporaryError`.
+        Fails with UnauthorizedLogin and `AuthUncertainError`.
         """
         return Deferred.fromCoroutine(self._check(credentials))
 
@@ -256,7 +256,7 @@ class DovecotChecker:
         try:
             protocol: Any = await self._endpoint(self._clock).connect(factory)
         except Exception as error:
-            raise AuthTemporaryError(f"Dovecot cannot be reached: {error}") from error
+            raise AuthUncertainError(f"Dovecot cannot be reached: {error}") from error
         client: AuthClient = await protocol.ready
         return client
 
@@ -265,14 +265,14 @@ def _account(reply: Reply, username: bytes) -> Account:
     """Return the account that Dovecot lets in.
 
     :raises UnauthorizedLogin: it lets nobody in.
-    :raises AuthTemporaryError: it does not know.
+    :raises AuthUncertainError: it does not know.
     """
     fields = reply.fields
     name = fields.get("user") or username
     if not reply.right:
         problems = {*fields, fields.get("code", "")}
         if not problems.isdisjoint(("temp", "temp_fail")):
-            raise AuthTemporaryError("Dovecot itself cannot reach who knows the password")
+            raise AuthUncertainError("Dovecot itself cannot reach who knows the password")
         if not problems.isdisjoint(_DISABLED):
             return read_account("Dovecot", name, {"disabled": ""})
         raise UnauthorizedLogin

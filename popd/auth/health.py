@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from popd.auth.interfaces import AuthTemporaryError
+from popd.auth.interfaces import AuthUncertainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,13 +55,13 @@ def process_reactor() -> Any:
 def limited(
     deferred: Deferred[Result], seconds: float, clock: IReactorTime, trouble: str
 ) -> Deferred[Result]:
-    """Cancel *deferred* if it does not fire in time: it fails with `AuthTemporaryError` then.
+    """Cancel *deferred* if it does not fire in time: it fails with `AuthUncertainError` then.
 
     :param trouble: what is wrong in that case; the seconds are put behind it.
     """
 
     def late(*_: object) -> Result:
-        raise AuthTemporaryError(f"{trouble} for {seconds:g} seconds")
+        raise AuthUncertainError(f"{trouble} for {seconds:g} seconds")
 
     return deferred.addTimeout(seconds, clock, late)
 
@@ -85,10 +85,10 @@ class Health:
     def check(self) -> None:
         """Do nothing if the backend can be asked.
 
-        :raises AuthTemporaryError: it cannot; the text says why.
+        :raises AuthUncertainError: it cannot; the text says why.
         """
         if self._trouble:
-            raise AuthTemporaryError(self._trouble)
+            raise AuthUncertainError(self._trouble)
 
     def failed(self, trouble: str) -> None:
         """Take note that the backend is down, for the reason *trouble*."""
@@ -127,7 +127,7 @@ class Standing(Generic[Kept]):
     def get(self) -> Deferred[Kept]:
         """Return the connection, which is made first if there is none.
 
-        Fails with `AuthTemporaryError` if that cannot be done, and at once if it is known.
+        Fails with `AuthUncertainError` if that cannot be done, and at once if it is known.
         """
         self.health.check()
         waiting: Deferred[Kept] = Deferred()
@@ -168,5 +168,5 @@ class Standing(Generic[Kept]):
     def _not_made(self, failure: Failure) -> Failure:
         waiting, self._waiting = self._waiting, []
         for deferred in waiting:
-            deferred.errback(AuthTemporaryError(failure.getErrorMessage()))
+            deferred.errback(AuthUncertainError(failure.getErrorMessage()))
         return failure

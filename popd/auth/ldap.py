@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from popd.auth.answers import read_account
 from popd.auth.health import Standing, limited, process_reactor
-from popd.auth.interfaces import AuthTemporaryError, IAccounts, IKnowsBareNames
+from popd.auth.interfaces import AuthTemporaryError, AuthUncertainError, IAccounts, IKnowsBareNames
 from popd.auth.ldap_settings import SCOPES, LdapSettings, read_settings
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class LdapChecker:
     def requestAvatarId(self, credentials: IUsernamePassword) -> Deferred[Any]:
         """Return the user's `Account`, later.
 
-        Fails with UnauthorizedLogin and `AuthTemporaryError`.
+        Fails with UnauthorizedLogin and `AuthUncertainError`.
         """
         return self._limited(
             self._check(
@@ -109,7 +109,7 @@ class LdapChecker:
                 raise
             if not outcome.success:
                 connection.abort()
-                raise AuthTemporaryError(f"the directory refuses bind-dn: {outcome.text}")
+                raise AuthUncertainError(f"the directory refuses bind-dn: {outcome.text}")
         return connection
 
     async def _check(self, username: bytes, password: bytes, bare: bytes) -> Account:
@@ -133,12 +133,12 @@ class LdapChecker:
             return read_account("the directory", name, fields)
         if outcome.code.name in _WRONG:
             raise UnauthorizedLogin
-        raise AuthTemporaryError(f"the directory cannot say: {outcome.text}")
+        raise AuthUncertainError(f"the directory cannot say: {outcome.text}")
 
     async def _find(self, parts: Mapping[str, str]) -> Entry | None:
         """Return the one entry of a user.
 
-        :raises AuthTemporaryError: that cannot be told now.
+        :raises AuthUncertainError: that cannot be told now.
         """
         settings = self._settings
         connection = await self._standing.get()
@@ -157,7 +157,7 @@ class LdapChecker:
         if code == "NO_SUCH_OBJECT" and base != settings.base:
             return None  # nobody has anything in that domain
         if code not in {"SUCCESS", "SIZE_LIMIT_EXCEEDED"}:
-            raise AuthTemporaryError(f"the directory cannot search beneath {base}: {outcome.text}")
+            raise AuthUncertainError(f"the directory cannot search beneath {base}: {outcome.text}")
         if len(outcome.entries) > 1:
             _log.error(
                 "The directory has several entries for {user!a}; none of them is let in",
@@ -169,7 +169,7 @@ class LdapChecker:
     async def _bind(self, dn: str, password: str) -> Outcome:
         """Return how a bind as *dn* ended, on a connection that nobody else has meanwhile."""
         if len(self._turns.waiting) >= MAX_WAITING:
-            raise AuthTemporaryError("too many log-ins wait for the directory")
+            raise AuthUncertainError("too many log-ins wait for the directory")
         await self._turns.acquire()
         try:
             while self._idle:

@@ -33,7 +33,7 @@ from twisted.internet.ssl import (
 from zope.interface import implementer
 
 from popd.auth.health import limited
-from popd.auth.interfaces import AuthTemporaryError
+from popd.auth.interfaces import AuthTemporaryError, AuthUncertainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -167,10 +167,10 @@ class LdapConnection(Protocol):
             self.abort()
         pending, self._pending = self._pending, {}
         for waiting in pending.values():
-            waiting.errback(AuthTemporaryError(why))
+            waiting.errback(AuthUncertainError(why))
         secured, self._secured = self._secured, None
         if secured is not None:
-            secured.errback(AuthTemporaryError(why))
+            secured.errback(AuthUncertainError(why))
 
     def start_tls(self) -> Deferred[Outcome]:
         """Ask for TLS (RFC 4511 section 4.14)."""
@@ -187,7 +187,7 @@ class LdapConnection(Protocol):
     def secured(self) -> Deferred[None]:
         """Wait until TLS runs, which it has begun with, and the server is who it should be."""
         if self.lost:
-            raise AuthTemporaryError("the directory's connection has ended")
+            raise AuthUncertainError("the directory's connection has ended")
         self._secured = Deferred()
         return self._secured
 
@@ -218,7 +218,7 @@ class LdapConnection(Protocol):
 
     def _operation(self, ask: Callable[[], int]) -> Deferred[Outcome]:
         if self.lost or len(self._pending) >= MAX_OPERATIONS:
-            raise AuthTemporaryError("the directory's connection has ended, or has too much to do")
+            raise AuthUncertainError("the directory's connection has ended, or has too much to do")
         if not self._pending:
             self._heard = self._clock.seconds()
         number = ask()
@@ -276,7 +276,7 @@ class Dialer:
     async def connect(self, reactor: Any) -> LdapConnection:
         """Return a connection, on which nobody is anybody yet.
 
-        :raises AuthTemporaryError: there is none to be had; the text says why of each server.
+        :raises AuthUncertainError: there is none to be had; the text says why of each server.
         """
         troubles = []
         for server in self._servers:
@@ -286,7 +286,7 @@ class Dialer:
                 return await limited(one, CONNECT_TIMEOUT, reactor, trouble)
             except AuthTemporaryError as error:
                 troubles.append(f"{server.host or server.path}: {error}")
-        raise AuthTemporaryError("; ".join(troubles))
+        raise AuthUncertainError("; ".join(troubles))
 
     async def _connect(self, server: LdapServer, reactor: Any) -> LdapConnection:
         factory = Factory.forProtocol(lambda: LdapConnection(reactor, self._patience))
@@ -303,7 +303,7 @@ class Dialer:
         except CancelledError:
             raise
         except Exception as error:
-            raise AuthTemporaryError(f"the directory cannot be reached: {error}") from error
+            raise AuthUncertainError(f"the directory cannot be reached: {error}") from error
         try:
             await self._secured(connection, server)
         except BaseException:
@@ -315,7 +315,7 @@ class Dialer:
         if server.scheme == "ldap" and self._start_tls:
             outcome = await connection.start_tls()
             if not outcome.success:
-                raise AuthTemporaryError(f"the directory refuses TLS: {outcome.text}")
+                raise AuthUncertainError(f"the directory refuses TLS: {outcome.text}")
             await connection.secure(self._tls(server))
         elif server.scheme == "ldaps":
             await connection.secured()

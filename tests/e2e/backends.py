@@ -79,7 +79,10 @@ class BackendCase(SynchronousTestCase):
         with Client(self.popd.ports[0]) as client:
             client.expect(b"USER " + user.encode())
             begun = time.monotonic()
-            reply = client.ask(b"PASS " + password.encode())
+            try:
+                reply = client.ask(b"PASS " + password.encode())
+            except AssertionError as e:
+                raise AssertionError(self.popd.log) from e
             return reply, time.monotonic() - begun
 
     def assertLogIn(self, user: str, password: str, reply: bytes) -> None:
