@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -51,6 +53,7 @@ class Account:
     :param program: the name of the app password that was used, if it was one.
     :param no_delete: whether this log-in may not delete messages.
     :param interval: seconds that must pass between two log-ins with this app password.
+    :param expires: from when on it lets nobody in, in seconds since the epoch.
     """
 
     name: str
@@ -63,11 +66,14 @@ class Account:
     program: str = ""
     no_delete: bool = False
     interval: float = 0.0
+    expires: float = inf
 
     def refusal(self, client: Client) -> str:
         """Return why this user may not log in from *client*, for the log, or ``""`` if he may."""
         if self.disabled:
             return "the account is disabled"
+        if self.expires <= time.time():
+            return "it has expired"
         if self.require_tls and not client.tls and client.address:
             return "the account requires TLS"
         if self.networks and not self._may_come_from(client):
@@ -93,9 +99,11 @@ class Account:
         for field, text in fields.items():
             attribute, parse = FIELDS[field]
             try:
-                values[attribute] = parse(text)
+                value = parse(text)
             except ValueError:
                 raise ValueError(f"the field {field} has a value that means nothing") from None
+            # Where two fields are one attribute, ``nologin disabled=no``, what keeps out counts.
+            values[attribute] = value or values.get(attribute, value)
         return cls(name, **values)
 
 
@@ -142,6 +150,11 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _moment(text: str) -> float:
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
 FIELDS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "disabled": ("disabled", _switch),
     "nologin": ("disabled", _switch),
@@ -153,9 +166,11 @@ FIELDS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "app": ("program", str),
     "no_delete": ("no_delete", _switch),
     "interval": ("interval", _seconds),
+    "expires": ("expires", _moment),
 }
 """What every directory may say about a user: a field's name, what it becomes, how it is read.
 
 ``nologin`` and ``allow_nets`` are Dovecot's names.  Networks are separated by commas; a quota is
-in octets, or has one of the letters K, M, G, T; an interval is in seconds.
+in octets, or has one of the letters K, M, G, T; an interval is in seconds; what expires does so at
+the beginning of a day or at a time as ISO 8601 has them, in UTC unless it says otherwise.
 """

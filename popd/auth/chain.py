@@ -15,6 +15,7 @@ from zope.interface import implementer
 from popd.auth.account import Account
 from popd.auth.cache import CredentialCache
 from popd.auth.credentials import (
+    NOWHERE,
     Attempt,
     BearerToken,
     Claim,
@@ -30,7 +31,7 @@ from popd.auth.interfaces import (
     LoginTooSoonError,
 )
 from popd.auth.link import Action, Link
-from popd.auth.person import Person, bare_name
+from popd.auth.person import Person, bare_name, shown_name
 from popd.auth.scram import FakeKeys, look_up
 from popd.maildrop.user import UserName
 
@@ -164,8 +165,9 @@ class CheckerChain:
             if isinstance(credentials, Claim)
             else Attempt(credentials.username, credentials.password)
         )
-        if claim.account is not None or self.remembered(claim) is not None:
-            return succeed(cast("Account", claim.account))
+        account = claim.account or self.remembered(claim)
+        if account is not None:
+            return succeed(account)
         return Deferred.fromCoroutine(self._log_in(claim))
 
     def remembered(self, claim: Claim) -> Account | None:
@@ -191,7 +193,9 @@ class CheckerChain:
 
     async def _log_in(self, claim: Claim) -> Account:
         person = Person.of(claim, self._default_domain)
-        if claim.delay is None:
+        if isinstance(claim, ScramOutcome):
+            claim.delay = 0.0  # it waited when its keys were looked up
+        elif claim.delay is None:
             claim.delay = self._guard.delay(claim.client, person.shown)
         if claim.delay > 0:
             await deferLater(self._timer(), claim.delay)
@@ -261,8 +265,12 @@ class CheckerChain:
     async def _judge(self, claim: ScramOutcome, person: Person, verdict: _Verdict) -> None:
         """Decide about a SCRAM exchange."""
         owner = claim.keys.owner
-        if claim.proven and person.possible and isinstance(owner, Account):
-            await self._admit(owner, claim, person, verdict)
+        if person.possible and isinstance(owner, Account):
+            reason = owner.refusal(claim.client)
+            if reason:
+                verdict.refusal = LoginRefusedError(reason)
+            elif claim.proven:
+                await self._admit(owner, claim, person, verdict)
         verdict.denied = verdict.account is None
 
     async def _admit(
@@ -325,16 +333,34 @@ class CheckerChain:
 
     # SCRAM.
 
-    def scram_keys(self, username: bytes, mechanism: str) -> Deferred[ScramKeys]:
+    def scram_keys(
+        self, username: bytes, mechanism: str, client: Client = NOWHERE
+    ) -> Deferred[ScramKeys]:
         """Return a user's SCRAM keys; made up ones, without an owner, if he has none.
+
+        This, and not its end, is where an attempt by SCRAM waits: the proof that follows would be
+        answered at once if it is right, and who hears nothing would know, and try the next.
 
         Fails with `AuthTemporaryError`.
 
         :param mechanism: never -PLUS.
         """
-        return Deferred.fromCoroutine(
-            look_up(self._links, self._fakes, username, self._default_domain, mechanism)
-        )
+        return Deferred.fromCoroutine(self._scram_keys(username, mechanism, client))
+
+    async def _scram_keys(self, username: bytes, mechanism: str, client: Client) -> ScramKeys:
+        user = UserName.parse(username, self._default_domain)
+        delay = self._guard.delay(client, shown_name(username, user))
+        if delay > 0:
+            await deferLater(self._timer(), delay)
+        fake = self._fakes.make(shown_name(username, user), mechanism)
+        keys = await look_up(self._links, user, self._default_domain, mechanism)
+        if keys is None:
+            return fake
+        self._fakes.seen(mechanism, keys)
+        if isinstance(keys.owner, Account) and keys.owner.refusal(client):
+            # No proof will be right, as for who has no keys.
+            return replace(keys, stored_key=fake.stored_key, server_key=fake.server_key)
+        return keys
 
     # Names and clocks.
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
+from OpenSSL.crypto import X509
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
@@ -43,17 +44,21 @@ class ServerTLS:
     """Makes the server's end of TLS connections.
 
     :param context: what all of them have in common.
+    :param asks_clients: whether clients are asked for certificates.
     """
 
-    def __init__(self, context: SSL.Context) -> None:
+    def __init__(self, context: SSL.Context, *, asks_clients: bool = False) -> None:
         self.context = context
+        self.asks_clients = asks_clients
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Return a new connection (Twisted's `IOpenSSLServerConnectionCreator`)."""
         return SSL.Connection(self.context, None)
 
 
-def load_context(certificates: Sequence[str], private_keys: Sequence[str] = ()) -> ServerTLS:
+def load_context(
+    certificates: Sequence[str], private_keys: Sequence[str] = (), client_authorities: str = ""
+) -> ServerTLS:
     """Read certificates and their keys, and make sure that they belong together.
 
     Each client gets one that it can verify: not RSA if another will do, since that costs more.
@@ -62,6 +67,9 @@ def load_context(certificates: Sequence[str], private_keys: Sequence[str] = ()) 
         the server, then those of the authorities that vouch for it, in order.
     :param private_keys: paths of PEM files with the keys, in the order of *certificates*; none
         means that each is in its certificate's file.
+    :param client_authorities: path of a PEM file with the authorities that vouch for clients, who
+        are then asked for certificates.  One who has none may go on; one whose certificate none of
+        them vouches for may not.
     :raises ValueError: a file cannot be used.  The text is one line that names it and what is
         wrong with it.
     """
@@ -84,7 +92,22 @@ def load_context(certificates: Sequence[str], private_keys: Sequence[str] = ()) 
                 " of them out"
             )
         paths[kind] = path
-    return ServerTLS(context)
+    if client_authorities:
+        _ask_clients(context, client_authorities)
+    return ServerTLS(context, asks_clients=bool(client_authorities))
+
+
+def _ask_clients(context: SSL.Context, path: str) -> None:
+    """Ask clients for certificates, and let the authorities in a file vouch for them."""
+    store = context.get_cert_store()
+    names = []
+    for certificate in _load_certificates(path):
+        authority = X509.from_cryptography(certificate)
+        if store is not None:
+            store.add_cert(authority)
+        names.append(authority.get_subject())
+    context.set_client_ca_list(names)  # so that clients choose one that will do
+    context.set_verify(SSL.VERIFY_PEER, None)
 
 
 def _add(context: SSL.Context, path: str, key_path: str) -> str:
@@ -93,7 +116,7 @@ def _add(context: SSL.Context, path: str, key_path: str) -> str:
     OpenSSL keeps one for each kind, and has a place of its own for the chain of each only if it
     reads the file itself.
     """
-    certificate, key = _load_certificate(path), _load_key(key_path)
+    certificate, key = _load_certificates(path)[0], _load_key(key_path)
     if certificate.public_key() != key.public_key():
         raise ValueError(
             f"{key_path}: this private key does not belong to the certificate in {path}"
@@ -133,11 +156,11 @@ def _read(path: str) -> bytes:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _load_certificate(path: str) -> x509.Certificate:
-    """Return the first certificate in a file; the others are looked at as well."""
+def _load_certificates(path: str) -> list[x509.Certificate]:
+    """Return the certificates in a file, at least one."""
     data = _read(path)
     try:
-        return x509.load_pem_x509_certificates(data)[0]
+        return x509.load_pem_x509_certificates(data)
     except ValueError:
         raise ValueError(f"{path}: holds no certificate in PEM form") from None
 

@@ -1,0 +1,1 @@
+"""Floor 5: ``popctl``, the command that manages accounts."""
