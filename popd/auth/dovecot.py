@@ -16,7 +16,7 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.strcred import ICheckerFactory, InvalidAuthArgumentString
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.plugin import IPlugin
@@ -25,8 +25,8 @@ from zope.interface import implementer
 
 from popd.auth.account import FIELDS, Account, Client
 from popd.auth.answers import read_account
-from popd.auth.health import Standing, limited, process_reactor
-from popd.auth.interfaces import AuthTemporaryError, AuthUncertainError
+from popd.auth.health import MAX_TIMEOUT, Standing, limited, process_reactor
+from popd.auth.interfaces import AuthUncertainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,10 +34,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
     from twisted.python.failure import Failure
 
-__all__ = ["TIMEOUT", "AuthClient", "DovecotChecker", "DovecotCheckerFactory", "Reply"]
-
-TIMEOUT: Final = 20.0
-"""Seconds that Dovecot may take for a password, its own delay of wrong ones included."""
+__all__ = ["AuthClient", "DovecotChecker", "DovecotCheckerFactory", "Reply"]
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds that a connection may take until Dovecot has said all that it says at first."""
@@ -78,16 +75,16 @@ class AuthClient(LineOnlyReceiver):
     """The client's end of a connection to Dovecot's auth process.
 
     :param clock: the reactor.
-    :param timeout: seconds that an answer may take.
+    :param patience: seconds without an answer after which Dovecot is `silent`.
     """
 
     transport: Any
     delimiter = b"\n"
     MAX_LENGTH = 16_384
 
-    def __init__(self, clock: IReactorTime, timeout: float = TIMEOUT) -> None:
+    def __init__(self, clock: IReactorTime, patience: float) -> None:
         self._clock = clock
-        self._timeout = timeout
+        self._patience = patience
         self._begun = False
         self._first: list[list[bytes]] = []
         self._last_id = 0
@@ -158,7 +155,10 @@ class AuthClient(LineOnlyReceiver):
             waiting.errback(AuthUncertainError("Dovecot ended the connection"))
 
     def ask(self, username: bytes, password: bytes, client: Client) -> Deferred[Reply]:
-        """Ask whether a password is right; fails with `AuthUncertainError`."""
+        """Ask whether a password is right; fails with `AuthUncertainError`.
+
+        To cancel it leaves Dovecot's answer to nobody.
+        """
         if len(self._pending) >= MAX_REQUESTS:
             raise AuthUncertainError("Dovecot has more log-ins to deal with than popd asks it for")
         if not self._pending:
@@ -174,7 +174,7 @@ class AuthClient(LineOnlyReceiver):
             words.append(b"secured")
         words.append(b"resp=" + b64encode(b"\0%b\0%b" % (username, password)))  # the last of all
         self.sendLine(b"\t".join(words))
-        return limited(waiting, self._timeout, self._clock, "Dovecot does not answer")
+        return waiting
 
     def _forget(self, number: bytes) -> None:
         self._pending.pop(number, None)
@@ -182,7 +182,7 @@ class AuthClient(LineOnlyReceiver):
     @property
     def silent(self) -> bool:
         """Whether Dovecot owed answers and gave none for as long as one may take."""
-        return self._clock.seconds() - self._heard >= self._timeout
+        return self._clock.seconds() - self._heard >= self._patience
 
 
 def _fields(words: list[bytes]) -> dict[str, str]:
@@ -208,7 +208,7 @@ class DovecotChecker:
     def __init__(
         self,
         endpoint: Callable[[Any], IStreamClientEndpoint],
-        timeout: float = TIMEOUT,
+        timeout: float = MAX_TIMEOUT,
         reactor: Any = None,
     ) -> None:
         self._endpoint = endpoint
@@ -220,7 +220,8 @@ class DovecotChecker:
 
         Fails with UnauthorizedLogin and `AuthUncertainError`.
         """
-        return Deferred.fromCoroutine(self._check(credentials))
+        checking = Deferred.fromCoroutine(self._check(credentials))
+        return limited(checking, self._timeout, self._clock, "Dovecot does not answer")
 
     async def _check(self, credentials: IUsernamePassword) -> Account:
         username, password = credentials.username, credentials.password
@@ -231,9 +232,9 @@ class DovecotChecker:
         connection = await self._standing.get()
         try:
             reply = await connection.ask(username, password, client)
-        except AuthTemporaryError as error:
+        except CancelledError:
             if connection.silent:
-                self._standing.drop(connection, str(error))
+                self._standing.drop(connection, "Dovecot does not answer")
             raise
         return _account(reply, username)
 
@@ -251,7 +252,7 @@ class DovecotChecker:
         return limited(connecting, CONNECT_TIMEOUT, self._clock, trouble)
 
     async def _introduced(self) -> AuthClient:
-        factory = Factory.forProtocol(lambda: AuthClient(self._clock, self._timeout))
+        factory = Factory.forProtocol(lambda: AuthClient(self._clock, self._timeout / 2))
         factory.noisy = False
         try:
             protocol: Any = await self._endpoint(self._clock).connect(factory)
@@ -307,7 +308,7 @@ class DovecotCheckerFactory:
 Dovecot checks the passwords, and popd need not know where it has them from.
 
     popd-dovecot:/run/dovecot/auth-client
-    popd-dovecot:tcp:auth.example.org:12345:timeout=10
+    popd-dovecot:tcp:auth.example.org:12345:timeout=5
 
 The socket is one for clients (as Postfix uses), not for the master process; in
 Dovecot's configuration:
@@ -330,13 +331,14 @@ network of your own.  docs/authentication-dovecot.rst has the rest.
         :raises InvalidAuthArgumentString: it is no socket's name.
         """
         match = _ARGUMENT.fullmatch(argstring)
-        if match is None or (match["port"] and not 0 < int(match["port"]) < 1 << 16):
+        timeout = float((match and match["timeout"]) or MAX_TIMEOUT)
+        port = int((match and match["port"]) or 1)
+        if match is None or not 0 < port < 1 << 16 or not 0 < timeout <= MAX_TIMEOUT:
             raise InvalidAuthArgumentString(
                 f"{self.authType} needs a socket: {self.authType}:/PATH or tcp:HOST:PORT, and then"
-                " :timeout=SECONDS if it should be another than 20"
+                f" :timeout=SECONDS if it should be less than {MAX_TIMEOUT:g}"
             )
-        timeout = float(match["timeout"] or TIMEOUT)
-        path, host, port = match["path"], match["host"], match["port"]
+        path, host = match["path"], match["host"]
 
         def endpoint(reactor: Any) -> IStreamClientEndpoint:
             from twisted.internet import endpoints  # noqa: PLC0415 - only for who needs it
@@ -344,6 +346,6 @@ network of your own.  docs/authentication-dovecot.rst has the rest.
             if path:
                 return endpoints.UNIXClientEndpoint(reactor, path, CONNECT_TIMEOUT)
             bare = host.strip("[]")
-            return endpoints.HostnameEndpoint(reactor, bare, int(port), CONNECT_TIMEOUT)
+            return endpoints.HostnameEndpoint(reactor, bare, port, CONNECT_TIMEOUT)
 
         return DovecotChecker(endpoint, timeout)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FIRST_PAUSE",
     "LONGEST_PAUSE",
+    "MAX_TIMEOUT",
     "Connection",
     "Health",
     "Standing",
@@ -29,6 +30,9 @@ FIRST_PAUSE: Final = 1.0
 
 LONGEST_PAUSE: Final = 16.0
 """Seconds between two tries, at most; each pause is twice the one before."""
+
+MAX_TIMEOUT: Final = 9.0
+"""Seconds that a log-in may take, at most: the chain waits for no checker longer than 10."""
 
 
 class Connection(Protocol):

@@ -299,8 +299,7 @@ docs/authentication-ldap.rst describes all that the file may say.
             names, authorities = Names(settings), trust(settings.ca)
         except ValueError as error:
             raise InvalidAuthArgumentString(f"{self.authType}: {argstring}: {error}") from error
-        dialer = Dialer(
-            settings.servers, authorities, settings.timeout, start_tls=settings.start_tls
-        )
+        patience = settings.timeout / 2
+        dialer = Dialer(settings.servers, authorities, patience, start_tls=settings.start_tls)
         kind = LdapChecker if settings.user_dn else LdapDirectory
         return kind(settings, names, dialer)

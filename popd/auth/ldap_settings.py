@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from popd.auth.account import FIELDS
+from popd.auth.health import MAX_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +74,7 @@ class LdapSettings:
     user_dn: str = ""
     name: str = ""
     fields: Mapping[str, str] = field(default_factory=dict)
-    timeout: float = 10.0
+    timeout: float = MAX_TIMEOUT
     connections: int = 8
 
 
@@ -173,8 +174,8 @@ def _check(settings: LdapSettings) -> None:
         raise ValueError("no uri: where is the directory?")
     if settings.scope not in SCOPES:
         raise ValueError(f"scope must be one of {', '.join(SCOPES)}")
-    if not 0 < settings.timeout < 60:  # noqa: PLR2004 - the client is cut off then
-        raise ValueError("timeout must be more than 0 and less than 60 seconds")
+    if not 0 < settings.timeout <= MAX_TIMEOUT:
+        raise ValueError(f"timeout must be more than 0 and not more than {MAX_TIMEOUT:g} seconds")
     if not 0 < settings.connections <= _MAX_CONNECTIONS:
         raise ValueError(f"connections must be from 1 to {_MAX_CONNECTIONS}")
     _check_way(settings)

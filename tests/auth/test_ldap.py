@@ -48,10 +48,10 @@ SEARCH = LdapSettings(
     base="dc=example",
     filter="(mail={user})",
     fields={"quota": "mailQuota", "allow_nets": "net", "disabled": "locked"},
-    timeout=10.0,
+    timeout=9.0,
     connections=2,
 )
-TEMPLATE = LdapSettings((SERVER,), user_dn="uid={local},dc=example", timeout=10.0, connections=2)
+TEMPLATE = LdapSettings((SERVER,), user_dn="uid={local},dc=example", timeout=9.0, connections=2)
 
 
 class Attempt(UsernamePassword):
@@ -107,7 +107,7 @@ class FakeDirectory:
         """Connect at once, or not at all."""
         if not self.up:
             raise AuthTemporaryError("nobody there")
-        connection = LdapConnection(reactor, 10.0)
+        connection = LdapConnection(reactor, 4.5)
         self.lines.append(Line(self, connection))
         connection.makeConnection(self.lines[-1])
         return connection
@@ -304,7 +304,7 @@ class ConnectionTests(DirectoryCase):
         self.successResultOf(self.ask())
         self.directory.silent = True
         asked = [self.ask(), self.ask()]
-        self.clock.advance(10.0)
+        self.clock.advance(9.0)
         for deferred in asked:
             self.failureResultOf(deferred, AuthTemporaryError)
         self.assertUnknown(self.ask(), "does not answer")
@@ -320,7 +320,7 @@ class ConnectionTests(DirectoryCase):
         self.directory.answer()  # the searches
         binds = len(self.directory.questions)
         self.assertEqual(binds, SEARCH.connections)
-        self.clock.advance(10.0)
+        self.clock.advance(9.0)
         for deferred in asked:
             self.assertUnknown(deferred, "does not answer")
         self.assertUnknown(self.ask(), "does not answer")
@@ -506,7 +506,7 @@ class FileTests(SynchronousTestCase):
             (good + "bind-dn = 'cn=a'", "need each other"),
             (good + f"bind-dn = 'cn=a'\nbind-password-file = '{self.password}'", "is empty"),
             (good + "scope = 'all'", "scope must be one of"),
-            (good + "timeout = 60", "timeout must be"),
+            (good + "timeout = 10", "timeout must be"),
             (good + "connections = 1000", "connections must be"),
             (good + "fields = { home = 'x' }", "there is no 'home'"),
             (good + "fields = { quota = 3 }", "the name of an attribute"),

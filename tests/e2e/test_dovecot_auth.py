@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
 
-from tests.e2e.backends import DENIED, IN, TEMPORARY, BackendCase, end, reachable
+from tests.e2e.backends import DENIED, IN, TEMPORARY, BackendCase, end, freeze, reachable
 from tests.e2e.launch import free_port
 from tests.e2e.server import Client, until
 
@@ -134,7 +134,7 @@ class DovecotAuthTests(BackendCase):
         self.start(f"popd-dovecot:{self.root}/auth:timeout=1.5")
         self.assertLogIn("zoe@example.org", "zoe's secret", IN)
         process = self.auth_process()
-        os.kill(process, signal.SIGSTOP)
+        freeze(process)
         self.addCleanup(os.kill, process, signal.SIGCONT)
         self.assertLogIn("zoe@example.org", "zoe's secret", TEMPORARY)
         self.assertOthersFast()

@@ -11,7 +11,7 @@ from pathlib import Path
 import trustme
 from twisted.trial.unittest import SkipTest
 
-from tests.e2e.backends import DENIED, IN, TEMPORARY, BackendCase, end, reachable
+from tests.e2e.backends import DENIED, IN, TEMPORARY, BackendCase, end, freeze, reachable
 from tests.e2e.launch import free_port
 from tests.e2e.server import until
 
@@ -208,7 +208,7 @@ class LdapTests(BackendCase):
         for settings in (_SEARCH, _TEMPLATE):
             self.start_popd(settings)
             self.assertLogIn("zoe@example.org", "zoe's secret", IN)
-            self.slapd.send_signal(signal.SIGSTOP)
+            freeze(self.slapd.pid)
             self.addCleanup(self.slapd.send_signal, signal.SIGCONT)
             self.assertLogIn("zoe@example.org", "zoe's secret", TEMPORARY)
             self.assertOthersFast()
