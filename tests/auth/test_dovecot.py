@@ -26,12 +26,11 @@ from zope.interface.verify import verifyObject
 from popd.auth.account import Account, Client
 from popd.auth.dovecot import (
     CONNECT_TIMEOUT,
-    MAX_REQUESTS,
     MAX_RESPONSE,
-    AuthClient,
     DovecotChecker,
     DovecotCheckerFactory,
 )
+from popd.auth.dovecot_client import MAX_REQUESTS, AuthClient
 from popd.auth.health import FIRST_PAUSE, LONGEST_PAUSE
 from popd.auth.interfaces import AuthTemporaryError
 
