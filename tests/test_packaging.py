@@ -25,6 +25,7 @@ CHECKERS = [
     "popd-dovecot",
     "popd-ldap",
     "popd-oauth2",
+    "popd-pam",
     "popd-passwd",
 ]
 

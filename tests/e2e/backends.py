@@ -82,8 +82,9 @@ class BackendCase(SynchronousTestCase):
         self.popd = Popd(
             self,
             *("popd", "--listen", "tcp:0:interface=127.0.0.1", "--cleartext-login", "local"),
-            *("--auth", backend, "--auth", f"popd-passwd:{site.passwords}", "--workers", "1"),
+            *("--auth", backend, "--auth", f"popd-passwd:{site.passwords}"),
             *("--maildrop", f"maildir:{site.mail}/{{domain}}/{{local}}/Maildir"),
+            *(() if "--workers" in options else ("--workers", "1")),
             *options,
             until="Listening on",
             cwd=self.root,

@@ -118,6 +118,12 @@ class DovecotAuthTests(BackendCase):
             client.expect(b"PASS secret")
             client.expect(b"STAT", b"+OK 1 ")
 
+    def test_workers(self) -> None:
+        """Each of popd's processes has a connection of its own."""
+        self.start(f"popd-dovecot:{self.root}/auth", "--workers", "2")
+        for _ in range(6):
+            self.assertLogIn("zoe@example.org", "zoe's secret", IN)
+
     def test_down(self) -> None:
         """Where Dovecot is down only its users are held up, and not once it is back."""
         self.start(f"popd-dovecot:tcp:127.0.0.1:{self.port}")

@@ -146,13 +146,20 @@ class LdapTests(BackendCase):
         return (self.root / "slapd.log").read_text("utf-8", "replace")
 
     def start_popd(
-        self, settings: str = _SEARCH, host: str = "localhost", scheme: str = "ldap"
+        self,
+        settings: str = _SEARCH,
+        host: str = "localhost",
+        scheme: str = "ldap",
+        workers: int = 1,
     ) -> None:
         """Start popd with these settings."""
         port = self.tls_port if scheme == "ldaps" else self.port
         uri = f"{scheme}://{host}:{port}"
         (self.root / "ldap.toml").write_text(settings.format(uri=uri, home=self.root), "ascii")
-        self.start(f"popd-ldap:{self.root}/ldap.toml", "--default-domain", "example.org")
+        self.start(
+            f"popd-ldap:{self.root}/ldap.toml",
+            *("--default-domain", "example.org", "--workers", str(workers)),
+        )
 
     def test_decides(self) -> None:
         """Who can bind as the one entry that is his gets in; nothing in a name finds another."""
@@ -167,6 +174,12 @@ class LdapTests(BackendCase):
         for name in ("zo*", "*", "zoe@example.org)(uid=*", "zoe@example.org\\2a", "(zoe)"):
             self.assertLogIn(name, "zoe's secret", DENIED)
         self.assertIn("STARTTLS", self.slapd_log)
+
+    def test_workers(self) -> None:
+        """Each of popd's processes has connections of its own."""
+        self.start_popd(workers=2)
+        for _ in range(6):
+            self.assertLogIn("zoe", "zoe's secret", IN)
 
     def test_template(self) -> None:
         """Users may have names that need no search; a user of another domain has none of them."""

@@ -7,7 +7,8 @@ from popd.auth.checkers import PasswdCheckerFactory
 from popd.auth.dovecot import DovecotCheckerFactory
 from popd.auth.ldap import LdapCheckerFactory
 from popd.auth.oauth2.checker import OAuth2CheckerFactory
+from popd.auth.pam import PamCheckerFactory
 
 popd = ServiceMaker("popd", "popd.tap", "A POP3 server", "popd")
 passwd, oauth2 = PasswdCheckerFactory(), OAuth2CheckerFactory()
-dovecot, ldap = DovecotCheckerFactory(), LdapCheckerFactory()
+dovecot, ldap, pam = DovecotCheckerFactory(), LdapCheckerFactory(), PamCheckerFactory()
