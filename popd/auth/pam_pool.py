@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
-from twisted.logger import Logger
 from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python.failure import Failure
 
 from popd.auth import pam_helper
 from popd.auth.health import Health
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from twisted.internet.interfaces import IReactorTime
-    from twisted.python.failure import Failure
 
 __all__ = ["MAX_WAITING", "USES", "Helper", "Launcher", "Pool"]
 
@@ -40,7 +39,9 @@ _REAP: Final = 0.1
 _NOBODY: Final = {"user": ".nobody", "password": "-", "host": ""}
 """Who is asked about to find out whether PAM answers; nobody can be called so."""
 
-_log = Logger()
+
+class HelperDiedError(AuthUncertainError):
+    """A helper ended before it had answered."""
 
 
 class Helper(LineOnlyReceiver):
@@ -95,7 +96,7 @@ class Helper(LineOnlyReceiver):
         self._kill()
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            waiting.errback(AuthUncertainError("the helper that asks PAM has died"))
+            waiting.errback(HelperDiedError("the helper that asks PAM has died"))
 
 
 class Launcher:
@@ -248,5 +249,8 @@ class Pool:
         elif not helper.lost:
             helper.end()
         if not job.answer.called:
-            job.answer.callback(result)
+            if isinstance(result, Failure) and result.check(HelperDiedError) and helper.uses > 1:
+                self._queue.appendleft(job)  # it may have been dead before it was asked
+            else:
+                job.answer.callback(result)
         self._next()

@@ -231,6 +231,20 @@ class PoolTests(PamCase):
         self.successResultOf(self.answered(0, "account"))
         self.assertEqual(len(self.fake.helpers), 2)
 
+    def test_dies_reused(self) -> None:
+        """If it had answered others before it may have been dead already: another is asked."""
+        self.successResultOf(self.answered(0, "account"))
+        asked = self.ask()
+        self.fake.asked()
+        self.fake.helpers[0].connectionLost(Failure(ConnectionDone()))
+        self.answer()
+        self.successResultOf(asked)
+        again = self.ask()
+        for helper in self.fake.helpers:
+            helper.connectionLost(Failure(ConnectionDone()))
+        self.fake.helpers[-1].connectionLost(Failure(ConnectionDone()))
+        self.assertUnknown(again, "has died")
+
     def test_dies_idle(self) -> None:
         """One that ends while it has nothing to do costs nothing."""
         self.successResultOf(self.answered(0, "account"))
