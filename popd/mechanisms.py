@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from popd.protocol.offer import WAYS, Offer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Set
+    from collections.abc import Callable
 
 __all__ = ["choose", "unique_on"]
 
@@ -20,7 +20,7 @@ _OFF: Final = frozenset({"SCRAM-SHA-1", "CRAM-MD5", "APOP"})
 
 
 def choose(
-    verifiable: Set[str], sasl: str = "", *, apop: bool = False, certificates: bool = False
+    verifiable: frozenset[str], sasl: str = "", *, apop: bool = False, certificates: bool = False
 ) -> Offer:
     """Return which ways to log in are offered.
 
@@ -51,7 +51,7 @@ def choose(
     return Offer.of(chosen, unique_on(socket.gethostname()))
 
 
-def _named(sasl: str, possible: Set[str]) -> set[str]:
+def _named(sasl: str, possible: set[str]) -> set[str]:
     names = {name.strip().upper() for name in sasl.split(",")} - {""}
     for name in sorted(names - WAYS):
         raise ValueError(f"--sasl: there is no {name!a}; there are {', '.join(sorted(WAYS))}")

@@ -8,18 +8,16 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.service import MultiService
-from twisted.internet.protocol import Factory
 
 from popd.server.factory import CleartextLogin, POP3Factory
 from popd.server.offload import Offload
+from popd.server.port import Lobby
 
 if TYPE_CHECKING:
-    from twisted.cred.portal import Portal
-    from twisted.internet.interfaces import IAddress
-
+    from popd.door import Door
     from popd.server.tls import ServerTLS
 
-__all__ = ["GARBAGE", "SWITCH", "Lobby", "Serving"]
+__all__ = ["GARBAGE", "SWITCH", "Serving"]
 
 GARBAGE: Final = (700, 10, 1000)
 """When Python looks for garbage.  Its default goes through everything a hundred times as often, and
@@ -32,34 +30,21 @@ SWITCH: Final = 0.0001
 system call, some 25 times in a session, and Python's default is 5 ms."""
 
 
-class Lobby(Factory):
-    """What listens for connections before it is known who will serve them."""
-
-    noisy = False
-
-    target: Any = None
-    """The factory that serves them, from when on that is known."""
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Let the target do it; a connection that comes too early is closed."""
-        return self.target and self.target.buildProtocol(addr)
-
-
 class Serving:
     """All that every process of a popd has in common.
 
-    :param portal: where credentials become maildrops.
+    :param door: how users get in.
     :param cleartext_login: who may log in without TLS.
     :param tls: the server's end of TLS, or None.
     :param hashers: how many passwords a process checks at the same time.
     """
 
     def __init__(
-        self, portal: Portal, cleartext_login: CleartextLogin, tls: ServerTLS | None, hashers: int
+        self, door: Door, cleartext_login: CleartextLogin, tls: ServerTLS | None, hashers: int
     ) -> None:
         self.cleartext = Lobby()
-        self.implicit_tls = Lobby()
-        self._portal = portal
+        self.implicit_tls = Lobby(tls)
+        self._door = door
         self._cleartext_login = cleartext_login
         self._tls = tls
         self._hashers = hashers
@@ -70,11 +55,14 @@ class Serving:
         offload = Offload(reactor)
         offload.setServiceParent(service)
         factory = POP3Factory(
-            self._portal, offload, reactor, cleartext_login=self._cleartext_login, tls=self._tls
+            self._door.portal(reactor),
+            offload,
+            reactor,
+            cleartext_login=self._cleartext_login,
+            tls=self._tls,
+            offer=self._door.offer,
         )
-        self.cleartext.target = factory
-        if self._tls is not None:
-            self.implicit_tls.target = factory.implicit_tls()
+        self.cleartext.target = self.implicit_tls.target = factory
         reactor.suggestThreadPoolSize(self._hashers)
         sys.setswitchinterval(SWITCH)
         _share_memory()

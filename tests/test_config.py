@@ -8,7 +8,16 @@ from tempfile import TemporaryDirectory
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from popd.config import DEFAULTS, REPEATABLE, ConfigError, Layer, Settings, read_file, settle
+from popd.config import (
+    DEFAULTS,
+    REPEATABLE,
+    ConfigError,
+    Layer,
+    Settings,
+    checked,
+    read_file,
+    settle,
+)
 
 ETC = Path(__file__).parent.parent / "etc" / "popd.toml"
 
@@ -87,6 +96,14 @@ class FileTests(SynchronousTestCase):
             self.read("auth-cache-ttl = '2.5'\nworkers = 'auto'"),
             {"auth-cache-ttl": 2.5, "workers": "auto"},
         )
+
+    def test_switches(self) -> None:
+        """A switch is on or off, and nothing else."""
+        self.assertIs(checked("apop", value=True, shown="apop"), True)
+        for value in ("true", 1, ["x"]):
+            with self.assertRaises(ConfigError) as caught:
+                checked("apop", value, "popd.toml: apop")
+            self.assertIn("popd.toml: apop must be true or false", str(caught.exception))
 
     def test_wrong_numbers(self) -> None:
         """What is no number, or an impossible one, is refused and shown."""

@@ -22,6 +22,7 @@ ROOT = Path(popd.__file__).parent.parent
 PLUGINS = ROOT / "twisted" / "plugins"
 
 CHECKERS = [
+    "popd-certificate",
     "popd-dovecot",
     "popd-ldap",
     "popd-oauth2",

@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
 from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.strcred import ICheckerFactory, InvalidAuthArgumentString
@@ -20,11 +18,15 @@ from popd.auth.interfaces import IClientCertificate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cryptography.x509 import Certificate
+
 __all__ = ["CertificateChecker", "CertificateCheckerFactory"]
 
 
-def _emails(certificate: x509.Certificate) -> list[str]:
+def _emails(certificate: Certificate) -> list[str]:
     """Return the rfc822Names of the subject (RFC 5280 section 4.2.1.6)."""
+    from cryptography import x509  # noqa: PLC0415 - which a plugin must not bring in
+
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
@@ -32,12 +34,14 @@ def _emails(certificate: x509.Certificate) -> list[str]:
     return names.value.get_values_for_type(x509.RFC822Name)
 
 
-def _common_names(certificate: x509.Certificate) -> list[str]:
+def _common_names(certificate: Certificate) -> list[str]:
+    from cryptography.x509.oid import NameOID  # noqa: PLC0415 - likewise
+
     attributes = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return [str(attribute.value) for attribute in attributes]
 
 
-_RULES: Final[dict[str, Callable[[x509.Certificate], list[str]]]] = {
+_RULES: Final[dict[str, Callable[[Certificate], list[str]]]] = {
     "san-email": _emails,
     "cn": _common_names,
 }
@@ -65,7 +69,7 @@ class CertificateChecker:
         self, credentials: Any
     ) -> Deferred[Account]:
         """Return the account of whom the certificate names; fails with UnauthorizedLogin."""
-        certificate: x509.Certificate = credentials.certificate
+        certificate: Certificate = credentials.certificate
         try:
             names = set(self._names(certificate))
         except ValueError:  # an extension that is not what the standard says

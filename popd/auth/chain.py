@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -13,6 +14,7 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from popd.auth.account import Account
+from popd.auth.admission import Admission
 from popd.auth.cache import CredentialCache
 from popd.auth.credentials import (
     NOWHERE,
@@ -23,6 +25,7 @@ from popd.auth.credentials import (
     Question,
     ScramOutcome,
 )
+from popd.auth.guard import HOLD
 from popd.auth.interfaces import (
     AuthTemporaryError,
     IBearerToken,
@@ -31,20 +34,19 @@ from popd.auth.interfaces import (
     LoginTooSoonError,
 )
 from popd.auth.link import Action, Link
-from popd.auth.person import Person, bare_name, shown_name
+from popd.auth.person import Person, shown_name
 from popd.auth.scram import FakeKeys, look_up
 from popd.maildrop.user import UserName
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Iterable
 
     from twisted.internet.interfaces import IReactorTime
 
     from popd.auth.account import Client
+    from popd.auth.admission import Record
     from popd.auth.interfaces import Guard
     from popd.protocol.credentials import ScramKeys
-
-    Record = Callable[[Account, Client], Awaitable[str]]
 
 __all__ = ["CheckerChain"]
 
@@ -61,6 +63,9 @@ class _Nobody:
         """See `Guard`."""
 
     def succeeded(self, client: Client, username: bytes) -> None:
+        """See `Guard`."""
+
+    def unanswered(self, client: Client) -> None:
         """See `Guard`."""
 
 
@@ -83,10 +88,8 @@ class CheckerChain:
     never get in, whatever the checkers say, but cost what a wrong password costs.  So does a user
     who must not log in though his credentials are right.
 
-    A master is let in as another user, by ``user*master`` or an authorization identity: with his
-    own credentials, but no app password, and if his account says that he may.  Of the other's
-    account only `Account.disabled` binds him.  He must be known to a link that knows accounts
-    without passwords; where there is no such link, any name will do.
+    A master is let in as another user, by ``user*master`` or an authorization identity, see
+    `Admission`.
 
     Names and passwords must be given to the checkers as octets, as Twisted's own want them.
 
@@ -96,8 +99,7 @@ class CheckerChain:
     :param clock: what time-outs are measured with; by default the process's reactor.
     :param guard: makes guessing slow; by default nobody does.
     :param fakes: makes up SCRAM keys.
-    :param record: called before a user with an app password or an interval between log-ins is let
-        in; returns ``""``, or why he is not.
+    :param record: see `Admission`.
     :raises ValueError: a checker takes nothing that a POP3 client can show.
     """
 
@@ -127,7 +129,7 @@ class CheckerChain:
         self._cache = cache or CredentialCache(ttl=0)
         self._guard = guard or _Nobody()
         self._fakes = fakes or FakeKeys()
-        self._record = record
+        self._admission = Admission(self._links, default_domain, record)
         self._clock = clock
 
     @property
@@ -176,11 +178,12 @@ class CheckerChain:
         If that is so, `Claim.account` is set.  None may mean that the user has to wait.
         """
         account = self._recalled(claim)
-        if account is None or claim.delay is not None or self._concerns_record(account):
+        if account is None or claim.delay is not None or self._admission.is_recorded(account):
             return None
         claim.delay = self._guard.delay(claim.client, account.name.encode(errors="surrogateescape"))
         if claim.delay > 0:
             return None
+        self._guard.unanswered(claim.client)
         claim.account = account
         return account
 
@@ -193,12 +196,37 @@ class CheckerChain:
 
     async def _log_in(self, claim: Claim) -> Account:
         person = Person.of(claim, self._default_domain)
-        if isinstance(claim, ScramOutcome):
-            claim.delay = 0.0  # it waited when its keys were looked up
-        elif claim.delay is None:
-            claim.delay = self._guard.delay(claim.client, person.shown)
-        if claim.delay > 0:
-            await deferLater(self._timer(), claim.delay)
+        answered = False
+        try:
+            if not isinstance(claim, ScramOutcome):  # that waited when its keys were looked up
+                if claim.delay is None:
+                    claim.delay = self._guard.delay(claim.client, person.shown)
+                await self._wait(claim.delay)
+            verdict = await self._verdict(claim, person)
+            answered = self._report(claim, person, verdict)
+        finally:
+            if not answered:
+                self._guard.unanswered(claim.client)
+        if verdict.account is not None:
+            claim.account = verdict.account
+            return verdict.account
+        if isinstance(verdict.refusal, LoginTooSoonError):
+            raise verdict.refusal
+        if verdict.in_doubt and person.possible:
+            raise AuthTemporaryError("not all could be asked")
+        raise verdict.refusal or UnauthorizedLogin
+
+    async def _wait(self, delay: float) -> None:
+        """Wait for an attempt's turn.
+
+        :raises AuthTemporaryError: there is none soon enough.
+        """
+        if delay > 0:
+            await deferLater(self._timer(), HOLD if delay == inf else delay)
+        if delay == inf:
+            raise AuthTemporaryError("too many attempts wait already")
+
+    async def _verdict(self, claim: Claim, person: Person) -> _Verdict:
         verdict = _Verdict()
         recalled = self._recalled(claim)
         if recalled is not None:
@@ -207,17 +235,19 @@ class CheckerChain:
             await self._judge(claim, person, verdict)
         else:
             await self._ask(claim, person, verdict)
+        return verdict
+
+    def _report(self, claim: Claim, person: Person, verdict: _Verdict) -> bool:
+        """Tell the guard what came of an attempt; return whether it was told."""
         if verdict.account is not None:
             self._guard.succeeded(claim.client, person.shown)
-            claim.account = verdict.account
-            return verdict.account
+            return True
         if isinstance(verdict.refusal, LoginTooSoonError):
-            raise verdict.refusal
+            return False
         if verdict.denied or not verdict.in_doubt:
             self._guard.failed(claim.client, person.shown, _secret(claim))
-        if verdict.in_doubt and person.possible:
-            raise AuthTemporaryError("not all could be asked")
-        raise verdict.refusal or UnauthorizedLogin
+            return True
+        return False
 
     async def _ask(self, claim: Question, person: Person, verdict: _Verdict) -> None:
         """Ask the links about *claim*.
@@ -276,60 +306,18 @@ class CheckerChain:
     async def _admit(
         self, account: Account, claim: Claim, person: Person, verdict: _Verdict
     ) -> None:
-        """Let in whose credentials were found good, or say why not."""
-        account = self._completed(account)
-        reason = account.refusal(claim.client)
-        if reason:
-            verdict.refusal = LoginRefusedError(reason)
-            return
-        if person.wanted is not None and str(person.wanted) != account.name:
-            target = await self._in_place_of(account, person.wanted, verdict)
-            if target is None:
-                return
-            claim.master = account.name
-        else:
-            target = account
-        if self._record is not None and self._concerns_record(account):
-            reason = await self._record(account, claim.client)
-            if reason:
-                verdict.refusal = LoginTooSoonError(reason)
-                return
-        verdict.account = target
-
-    def _concerns_record(self, account: Account) -> bool:
-        return self._record is not None and bool(account.program or account.interval)
+        try:
+            verdict.account = await self._admission.admit(account, claim, person)
+        except (LoginRefusedError, LoginTooSoonError) as refusal:
+            verdict.refusal = refusal
+        except AuthTemporaryError:
+            verdict.in_doubt = True
 
     def _remember(
         self, claim: Claim, person: Person, account: Account, link: Link, version: object
     ) -> None:
         if isinstance(claim, Attempt) and person.wanted is None:
             self._cache.put(claim.username, claim.password, account, link.checker, version)
-
-    # Masters.
-
-    async def _in_place_of(
-        self, master: Account, wanted: UserName, verdict: _Verdict
-    ) -> Account | None:
-        """Return the account of *wanted*, if *master* may be let in as that; or say why not."""
-        if not master.master or master.program:
-            verdict.refusal = LoginRefusedError(f"{master.name} is no master")
-            return None
-        knowing = [link for link in self._links if link.knows_accounts]
-        account = None if knowing else Account(str(wanted))
-        name, bare = str(wanted).encode(), self._bare(wanted)
-        for link in knowing:
-            try:
-                account = await link.account(name, bare)
-            except AuthTemporaryError:
-                verdict.in_doubt = True
-                continue
-            if account is not None:
-                break
-        if account is not None and not account.disabled:
-            return replace(self._completed(account), no_delete=master.no_delete)
-        why = "does not exist" if account is None else "is disabled"
-        verdict.refusal = LoginRefusedError(f"{wanted}, whom {master.name} wants to be, {why}")
-        return None
 
     # SCRAM.
 
@@ -349,11 +337,15 @@ class CheckerChain:
 
     async def _scram_keys(self, username: bytes, mechanism: str, client: Client) -> ScramKeys:
         user = UserName.parse(username, self._default_domain)
-        delay = self._guard.delay(client, shown_name(username, user))
-        if delay > 0:
-            await deferLater(self._timer(), delay)
+        found = False
+        try:
+            await self._wait(self._guard.delay(client, shown_name(username, user)))
+            keys = await look_up(self._links, user, self._default_domain, mechanism)
+            found = True
+        finally:
+            if not found:
+                self._guard.unanswered(client)
         fake = self._fakes.make(shown_name(username, user), mechanism)
-        keys = await look_up(self._links, user, self._default_domain, mechanism)
         if keys is None:
             return fake
         self._fakes.seen(mechanism, keys)
@@ -363,13 +355,6 @@ class CheckerChain:
         return keys
 
     # Names and clocks.
-
-    def _bare(self, user: UserName | None) -> bytes:
-        return bare_name(user, self._default_domain)
-
-    def _completed(self, account: Account) -> Account:
-        user = UserName.parse(account.name, self._default_domain)
-        return account if user is None else replace(account, name=str(user))
 
     def _timer(self) -> IReactorTime:
         if self._clock is None:

@@ -44,21 +44,39 @@ class ServerTLS:
     """Makes the server's end of TLS connections.
 
     :param context: what all of them have in common.
-    :param asks_clients: whether clients are asked for certificates.
     """
 
-    def __init__(self, context: SSL.Context, *, asks_clients: bool = False) -> None:
+    asks_clients = False
+    """Whether clients are asked for certificates."""
+
+    def __init__(self, context: SSL.Context) -> None:
         self.context = context
-        self.asks_clients = asks_clients
+
+    def ask_clients(self, authorities: str) -> None:
+        """Ask clients for certificates.
+
+        A client that has none may go on; one whose certificate cannot be verified may not.
+
+        :param authorities: path of a PEM file with the certificates of those who vouch for clients.
+        :raises ValueError: it cannot be used.
+        """
+        names = []
+        store = self.context.get_cert_store()
+        for certificate in _load_certificates(authorities):
+            authority = X509.from_cryptography(certificate)
+            if store is not None:
+                store.add_cert(authority)
+            names.append(authority.get_subject())
+        self.context.set_client_ca_list(names)  # so that clients choose one that will do
+        self.context.set_verify(SSL.VERIFY_PEER, None)
+        self.asks_clients = True
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Return a new connection (Twisted's `IOpenSSLServerConnectionCreator`)."""
         return SSL.Connection(self.context, None)
 
 
-def load_context(
-    certificates: Sequence[str], private_keys: Sequence[str] = (), client_authorities: str = ""
-) -> ServerTLS:
+def load_context(certificates: Sequence[str], private_keys: Sequence[str] = ()) -> ServerTLS:
     """Read certificates and their keys, and make sure that they belong together.
 
     Each client gets one that it can verify: not RSA if another will do, since that costs more.
@@ -67,9 +85,6 @@ def load_context(
         the server, then those of the authorities that vouch for it, in order.
     :param private_keys: paths of PEM files with the keys, in the order of *certificates*; none
         means that each is in its certificate's file.
-    :param client_authorities: path of a PEM file with the authorities that vouch for clients, who
-        are then asked for certificates.  One who has none may go on; one whose certificate none of
-        them vouches for may not.
     :raises ValueError: a file cannot be used.  The text is one line that names it and what is
         wrong with it.
     """
@@ -92,22 +107,7 @@ def load_context(
                 " of them out"
             )
         paths[kind] = path
-    if client_authorities:
-        _ask_clients(context, client_authorities)
-    return ServerTLS(context, asks_clients=bool(client_authorities))
-
-
-def _ask_clients(context: SSL.Context, path: str) -> None:
-    """Ask clients for certificates, and let the authorities in a file vouch for them."""
-    store = context.get_cert_store()
-    names = []
-    for certificate in _load_certificates(path):
-        authority = X509.from_cryptography(certificate)
-        if store is not None:
-            store.add_cert(authority)
-        names.append(authority.get_subject())
-    context.set_client_ca_list(names)  # so that clients choose one that will do
-    context.set_verify(SSL.VERIFY_PEER, None)
+    return ServerTLS(context)
 
 
 def _add(context: SSL.Context, path: str, key_path: str) -> str:

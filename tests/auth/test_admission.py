@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_network
+from math import inf
 from typing import TYPE_CHECKING, Any
 
+from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
@@ -16,8 +18,10 @@ from popd.auth.account import Account, Client
 from popd.auth.cache import CredentialCache
 from popd.auth.chain import CheckerChain
 from popd.auth.credentials import Attempt, BearerToken, ClientCertificate, ScramOutcome
+from popd.auth.guard import HOLD
 from popd.auth.interfaces import (
     AuthTemporaryError,
+    IClientCertificate,
     IVersioned,
     LoginRefusedError,
     LoginTooSoonError,
@@ -204,10 +208,38 @@ class Masters(AdmissionCase):
             self.assertEqual(self.admitted(chain, claim).name, outcome)
             self.assertEqual(claim.master, "root" if outcome == "alice" else "")
         for claim in (BearerToken(b"alice", b"t"), ClientCertificate(b"alice", certificate)):
-            chain = CheckerChain([Named(Account("carol")), FakeChecker(b"alice")])
+            chain = CheckerChain([Named(Account("carol")), FakeChecker(b"x")])
             self.assertEqual(self.refused(chain, claim), "carol is no master")
+        for claim in (BearerToken(b"alice", b"t"), ClientCertificate(b"alice", certificate)):
+            chain = CheckerChain([FakeChecker(b"x"), FakeChecker(b"y")])
+            self.refused(chain, claim, UnauthorizedLogin)
         for claim in (BearerToken(b"../a", b"t"), ClientCertificate(b"root", None)):
             self.refused(CheckerChain([Named(self.root)]), claim, UnauthorizedLogin)
+
+
+class Certificates(AdmissionCase):
+    """A certificate says who somebody is; all else is for those to say who know accounts."""
+
+    def test_account(self) -> None:
+        """Who is known is let in as his account says, or is not."""
+        certificate: Any = object()
+        names = FakeChecker(b"alice")
+        names.credentialInterfaces = (IClientCertificate,)  # type: ignore[assignment]
+        self.patch(names, "requestAvatarId", lambda _: succeed(b"alice"))
+        directory = Directory()
+        directory.credentialInterfaces = (IUsernamePassword,)
+        chain = CheckerChain([names, directory])
+        claim = ClientCertificate(b"", certificate, SAFE)
+        self.assertIn("does not exist", self.refused(chain, claim))
+        directory.accounts = {b"alice": Account("alice", quota=7)}
+        self.assertEqual(self.admitted(chain, claim).quota, 7)
+        directory.accounts = {b"alice": Account("alice", disabled=True)}
+        self.refused(chain, ClientCertificate(b"", certificate, SAFE))
+        directory.error = AuthTemporaryError()
+        self.refused(chain, ClientCertificate(b"", certificate, SAFE), AuthTemporaryError)
+        alone = CheckerChain([names])
+        account = self.admitted(alone, ClientCertificate(b"", certificate, SAFE))
+        self.assertEqual(account, Account("alice"))
 
 
 class Named(Directory):
@@ -261,9 +293,9 @@ class Guarded(GuardedCase):
         down = FakeChecker(AuthTemporaryError())
         claim = Attempt(b"alice", b"x")
         self.refused(self.chain(down), claim, AuthTemporaryError)
-        self.assertEqual([what for what, *_ in self.guard.told], ["delay"])
+        self.assertEqual(self.guard.events(), ["delay", "unanswered"])
         self.refused(self.chain(down, Directory()), Attempt(b"alice", b"x"), AuthTemporaryError)
-        self.assertEqual([what for what, *_ in self.guard.told], ["delay", "delay", "failed"])
+        self.assertEqual(self.guard.events(), ["delay", "failed"])
 
     def test_wait(self) -> None:
         """Nobody is asked until the time is over; a client that leaves waits no longer."""
@@ -279,6 +311,23 @@ class Guarded(GuardedCase):
         self.assertEqual(self.successResultOf(login).name, "alice")
         self.assertEqual(len(self.directory.claims), 1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.guard.events(), ["delay", "delay", "unanswered", "succeeded"])
+
+    def test_no_turn(self) -> None:
+        """If there is no turn soon enough nobody is asked, and it is not the password's fault."""
+        self.guard.seconds = inf
+        chain = self.chain()
+        for begin in (
+            lambda: chain.requestAvatarId(Attempt(b"alice", b"x")),
+            lambda: chain.scram_keys(b"alice", "SCRAM-SHA-256"),
+        ):
+            attempt: Deferred[Any] = begin()
+            self.clock.advance(HOLD - 0.1)
+            self.assertNoResult(attempt)
+            self.clock.advance(0.1)
+            self.failureResultOf(attempt, AuthTemporaryError)
+            self.assertEqual(self.guard.events(), ["delay", "unanswered"])
+        self.assertEqual((self.directory.claims, self.directory.looked_up), ([], []))
 
     def test_scram(self) -> None:
         """By SCRAM an attempt waits for its keys, since a right proof is answered at once."""
@@ -326,7 +375,7 @@ class Remembered(GuardedCase):
         assert account is not None
         self.assertEqual(account.quota, 7)
         self.assertIs(self.admitted(self.remembering, claim), account)
-        self.assertEqual(self.guard.told, [("delay", "192.0.2.7", b"alice")])
+        self.assertEqual(self.guard.events(), ["delay", "unanswered"])
         self.assertEqual(self.directory.claims, [])
 
     def test_elsewhere(self) -> None:
@@ -345,7 +394,7 @@ class Remembered(GuardedCase):
         self.assertNoResult(login)
         self.clock.advance(1)
         self.assertEqual(self.successResultOf(login).quota, 7)
-        self.assertEqual([what for what, *_ in self.guard.told], ["delay", "succeeded"])
+        self.assertEqual(self.guard.events(), ["delay", "succeeded"])
         self.assertEqual(self.directory.claims, [])
 
     def test_masters(self) -> None:
@@ -407,4 +456,4 @@ class Intervals(AdmissionCase):
         chain = CheckerChain([Directory(self.app)], record=self.record, guard=guard)
         claim = Attempt(b"alice", b"x", CLIENT)
         self.assertEqual(self.refused(chain, claim, LoginTooSoonError), "in 7 s again")
-        self.assertEqual([what for what, *_ in guard.told], ["delay"])
+        self.assertEqual(guard.events(), ["delay", "unanswered"])

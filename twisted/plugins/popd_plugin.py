@@ -3,12 +3,13 @@
 
 from twisted.application.service import ServiceMaker
 
-from popd.auth.checkers import PasswdCheckerFactory
-from popd.auth.dovecot import DovecotCheckerFactory
-from popd.auth.ldap import LdapCheckerFactory
+from popd.auth import certificates, checkers, dovecot, ldap, pam
 from popd.auth.oauth2.checker import OAuth2CheckerFactory
-from popd.auth.pam import PamCheckerFactory
 
 popd = ServiceMaker("popd", "popd.tap", "A POP3 server", "popd")
-passwd, oauth2 = PasswdCheckerFactory(), OAuth2CheckerFactory()
-dovecot, ldap, pam = DovecotCheckerFactory(), LdapCheckerFactory(), PamCheckerFactory()
+certificate_checker = certificates.CertificateCheckerFactory()
+dovecot_checker = dovecot.DovecotCheckerFactory()
+ldap_checker = ldap.LdapCheckerFactory()
+oauth2_checker = OAuth2CheckerFactory()
+pam_checker = pam.PamCheckerFactory()
+passwd_checker = checkers.PasswdCheckerFactory()
