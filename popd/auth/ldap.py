@@ -158,13 +158,14 @@ class LdapChecker:
             return None  # nobody has anything in that domain
         if code not in {"SUCCESS", "SIZE_LIMIT_EXCEEDED"}:
             raise AuthUncertainError(f"the directory cannot search beneath {base}: {outcome.text}")
-        if len(outcome.entries) > 1:
+        if len(outcome.entries) > 1 or code != "SUCCESS":
             _log.error(
                 "The directory has several entries for {user!a}; none of them is let in",
                 user=parts["user"],
             )
-        one = len(outcome.entries) == 1 and bool(outcome.entries[0].dn)
-        return outcome.entries[0] if one else None
+            return None
+        # An entry without a name is the server's own.  To bind as that proves nothing.
+        return outcome.entries[0] if outcome.entries and outcome.entries[0].dn else None
 
     async def _bind(self, dn: str, password: str) -> Outcome:
         """Return how a bind as *dn* ended, on a connection that nobody else has meanwhile."""
@@ -192,9 +193,11 @@ class LdapChecker:
         try:
             outcome = await connection.bind(dn, password)
         except BaseException as error:
+            connection.abort()
             if isinstance(error, CancelledError) and connection.silent:
                 self._standing.down("the directory does not answer")
-            connection.abort()
+                for other in self._idle[:]:  # which may have been forgotten on the way as well
+                    other.abort()
             raise
         connection.on_lost = lambda: self._discard(connection)
         self._idle.append(connection)

@@ -224,6 +224,11 @@ class SearchTests(DirectoryCase):
         self.directory.passwords[""] = "secret"
         self.assertWrong(self.ask())
 
+    def test_cut_short(self) -> None:
+        """Where a server says that there are more entries than it gives, nobody gets in."""
+        self.directory.search_code = LDAPResultCode.SIZE_LIMIT_EXCEEDED
+        self.assertWrong(self.ask())
+
     def test_never_asked(self) -> None:
         """A bind without a password would go well: there is none; nor one that is no text."""
         for password in (b"", b"\xff"):
@@ -324,6 +329,20 @@ class ConnectionTests(DirectoryCase):
         for deferred in asked:
             self.assertUnknown(deferred, "does not answer")
         self.assertUnknown(self.ask(), "does not answer")
+
+    def test_forgotten(self) -> None:
+        """Idle connections of a directory that says nothing are not tried one after the other."""
+        self.directory.silent = True
+        asked = [self.ask(), self.ask()]
+        for _ in range(3):  # the service, the searches, the users
+            self.directory.answer()
+        for deferred in asked:
+            self.successResultOf(deferred)
+        alone = self.ask()
+        self.directory.answer()  # the search
+        self.clock.advance(9.0)
+        self.failureResultOf(alone, AuthTemporaryError)
+        self.assertEqual([line.ended for line in self.directory.lines], [True] * 3)
 
     def test_turns(self) -> None:
         """Who waits for his turn gets it, and nobody gets the answer to another's question."""
