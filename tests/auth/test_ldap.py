@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -500,6 +502,19 @@ class FileTests(SynchronousTestCase):
         error = self.assertRaises(InvalidAuthArgumentString, self.factory.generateChecker, argument)
         self.assertIn(reason, str(error))
         self.assertNotIn("\n", str(error))
+
+    def test_missing(self) -> None:
+        """Where sansldap is not installed nothing but this checker needs it, and it says so."""
+        code = (
+            "import sys; sys.modules['sansldap'] = None\n"
+            "import twisted.plugins.popd_plugin as plugin\n"
+            "try: plugin.ldap_checker.generateChecker('/etc/ldap.toml')\n"
+            "except Exception as error: print(error)\n"
+        )
+        output = subprocess.check_output(
+            [sys.executable, "-c", code], text=True, env={"PYTHONPATH": ":".join(sys.path)}
+        )
+        self.assertEqual(output, "popd-ldap needs sansldap: pip install 'popd[ldap]'\n")
 
     def test_wrong(self) -> None:
         """The error says what is wrong."""
