@@ -21,6 +21,15 @@ from tests.test_layers import MODULES
 ROOT = Path(popd.__file__).parent.parent
 PLUGINS = ROOT / "twisted" / "plugins"
 
+CHECKERS = [
+    "popd-certificate",
+    "popd-dovecot",
+    "popd-ldap",
+    "popd-oauth2",
+    "popd-pam",
+    "popd-passwd",
+]
+
 PROBE = """
 import importlib, logging, os, signal, sys, threading
 from twisted.logger import globalLogPublisher
@@ -58,8 +67,7 @@ class PluginTests(SynchronousTestCase):
             for factory in getPlugins(ICheckerFactory)
             if type(factory).__module__.startswith("popd.")
         ]
-        names = sorted(factory.authType for factory in mine)
-        self.assertEqual(names, ["popd-certificate", "popd-oauth2", "popd-passwd"])
+        self.assertEqual(sorted(factory.authType for factory in mine), CHECKERS)
         for factory in mine:
             verifyObject(ICheckerFactory, factory)
             verifyObject(IPlugin, factory)

@@ -1,15 +1,14 @@
-"""What popd adds to Twisted: ``twistd popd`` and ``--auth popd-passwd:FILE``."""
-# ruff: noqa: INP001 - an __init__.py would replace Twisted's own
+"""What popd adds to Twisted: ``twistd popd``, and the types of ``--auth``."""
 
 from twisted.application.service import ServiceMaker
 
-from popd.auth.certificates import CertificateCheckerFactory
-from popd.auth.checkers import PasswdCheckerFactory
+from popd.auth import certificates, checkers, dovecot, ldap, pam
 from popd.auth.oauth2.checker import OAuth2CheckerFactory
 
-__all__ = ["certificate_checker", "oauth2_checker", "passwd_checker", "popd"]
-
 popd = ServiceMaker("popd", "popd.tap", "A POP3 server", "popd")
-passwd_checker = PasswdCheckerFactory()
-certificate_checker = CertificateCheckerFactory()
+certificate_checker = certificates.CertificateCheckerFactory()
+dovecot_checker = dovecot.DovecotCheckerFactory()
+ldap_checker = ldap.LdapCheckerFactory()
 oauth2_checker = OAuth2CheckerFactory()
+pam_checker = pam.PamCheckerFactory()
+passwd_checker = checkers.PasswdCheckerFactory()
