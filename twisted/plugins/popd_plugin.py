@@ -4,8 +4,10 @@
 from twisted.application.service import ServiceMaker
 
 from popd.auth.checkers import PasswdCheckerFactory
+from popd.auth.sql import SqlCheckerFactory
 
-__all__ = ["passwd_checker", "popd"]
+__all__ = ["passwd_checker", "popd", "sql_checker"]
 
 popd = ServiceMaker("popd", "popd.tap", "A POP3 server", "popd")
 passwd_checker = PasswdCheckerFactory()
+sql_checker = SqlCheckerFactory()
