@@ -106,6 +106,10 @@ class Driver:
         """Tell whether a statement failed because of what it says, and so will fail again."""
         return isinstance(error, self.module.ProgrammingError)
 
+    def is_impossible(self, error: Exception) -> bool:
+        """Tell whether nobody can have the name asked for: it has no place in the database."""
+        return isinstance(error, self.module.DataError)
+
 
 class SQLite(Driver):
     """SQLite, opened for reading only."""
@@ -225,11 +229,18 @@ class MySQL(Driver):
 
     def is_wrong(self, error: Exception) -> bool:
         """Tell whether the server understands the statement."""
-        return super().is_wrong(error) or error.args[:1] in _MYSQL_WRONG
+        return super().is_wrong(error) or error.args[0] in _MYSQL_WRONG
+
+    def is_impossible(self, error: Exception) -> bool:
+        """Tell whether a name has letters that the column's character set has not."""
+        return super().is_impossible(error) or error.args[0] == _MYSQL_MIX
 
 
-_MYSQL_WRONG: Final = frozenset({(1054,), (1142,), (1143,), (1267,)})
-"""MySQL's errors about a column that is not there or not for us, and about collations."""
+_MYSQL_WRONG: Final = frozenset({1054, 1142, 1143})
+"""MySQL's errors about tables and columns that are not there or not for us."""
+
+_MYSQL_MIX: Final = 1267
+"""MySQL's error about collations that cannot be compared."""
 
 _KNOWN: Final[Mapping[str, tuple[type[Driver], str, str]]] = {
     "sqlite": (SQLite, "sqlite3", ""),

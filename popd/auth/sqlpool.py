@@ -148,17 +148,17 @@ class Database:
 
     def _work(self, connection: adbapi.Connection, job: _Job) -> list[Table]:
         """Answer all the questions of a job."""
-        errors = self._driver.module
+        error_class = self._driver.module.Error
         if self._local.handle.stale():
             connection.reconnect()
         while True:
             handle: Handle = self._local.handle
             try:
                 return self._answer(connection, handle, job)
-            except errors.DataError as error:
-                _log.warning("the database takes it for nobody's name: %s", one_line(error))
-                return [((), []) for _ in job.questions]
-            except errors.Error:
+            except error_class as error:
+                if self._driver.is_impossible(error):
+                    _log.warning("the database takes it for nobody's name: %s", one_line(error))
+                    return [((), []) for _ in job.questions]
                 if self._driver.is_broken(connection):
                     job.is_lost = True
                 if job.aborted or not (job.is_lost and handle.used):
@@ -176,8 +176,9 @@ class _Connection(adbapi.Connection):
     """A connection, which is used no more once something failed on it."""
 
     def rollback(self) -> None:
-        """Throw it away."""
-        self._pool.disconnect(self._connection)
+        """Throw it away, unless that is what happened and there was no other to be had."""
+        if self._pool.connections.get(self._pool.threadID()) is self._connection:
+            self._pool.disconnect(self._connection)
 
 
 class _Pool(adbapi.ConnectionPool):
