@@ -9,7 +9,8 @@ from popd.protocol.authorization import Authorization
 from popd.protocol.channel import Channel
 from popd.protocol.events import Problem
 from popd.protocol.lines import LINE_LIMIT
-from popd.protocol.sasl import MECHANISMS
+from popd.protocol.sasl.mechanisms import MECHANISMS
+from popd.protocol.sasl.scram import BINDINGS
 from popd.protocol.transaction import Transaction
 from popd.server.connection import LINGER
 from popd.server.protocol import IDLE_TIMEOUT, LOGIN_DEADLINE, LOGIN_TIMEOUT
@@ -68,8 +69,22 @@ Without TLS, where log-in needs it:
 Authentication mechanisms
 -------------------------
 
-AUTH (RFC 5034) knows {mechanisms}, with or without an initial response; ``=`` is an empty
-one, ``*`` cancels.  ``AUTH`` alone lists them.  A response must be base64 to the letter.
+popd knows these.  Which of them a server has depends on what its directories can verify and on what
+its administrator allows; AUTH (RFC 5034) and CAPA list those that can be used on the connection,
+the strongest first, and one that is not listed does not exist.
+
+{mechanisms}
+
+None of them, nor ``USER``, ``PASS`` and ``APOP``, can be used without TLS, unless log-in without it
+is allowed.  Where APOP is on, the greeting has a timestamp; where USER is off, so is PASS.
+
+A response may come with the command or by itself, except that CRAM-MD5 begins with the server;
+``=`` is an empty one, ``*`` cancels.  It must be base64 to the letter.  A token that is refused is
+answered by a challenge in JSON; the client's next line, whatever it says, by ``-ERR [AUTH]``.
+
+SCRAM's channel bindings are {bindings}.  A client that
+could bind (its first message begins with ``y``) but was not told of ``-PLUS`` is refused where
+``-PLUS`` is on offer: somebody has changed the list on its way.
 
 Errors
 ------
@@ -98,6 +113,19 @@ LF and CRLF in a stored message both end a line; a CR that stands alone is an oc
 A last line without an end gets one.  LIST, STAT and RETR count the octets that are then sent, each
 line end as two, without the dots of byte-stuffing.  An empty message has 0 octets.
 """
+
+
+SASL_MECHANISMS = {
+    "EXTERNAL": ("the client's TLS certificate, if it has shown one", "RFC 4422 §A"),
+    "SCRAM-SHA-256-PLUS": ("proof of a password, for this TLS connection alone", "RFC 7677"),
+    "SCRAM-SHA-256": ("proof of a password, which is not sent", "RFC 7677"),
+    "OAUTHBEARER": ("an OAuth 2.0 token", "RFC 7628"),
+    "XOAUTH2": ("the same, as Google and Microsoft have it", ""),
+    "SCRAM-SHA-1": ("proof of a password, for older clients", "RFC 5802"),
+    "CRAM-MD5": ("a weak proof, for old clients", "RFC 2195"),
+    "PLAIN": ("name and password", "RFC 4616"),
+    "LOGIN": ("name and password, for older clients", ""),
+}
 
 
 def rst_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -141,7 +169,11 @@ def render() -> str:
         transaction=command_table(Transaction.commands.values()),
         capabilities=capabilities(Channel(tls=True)),
         capabilities_cleartext=capabilities(Channel(stls=True)),
-        mechanisms=" and ".join(name.decode("ascii") for name in MECHANISMS),
+        mechanisms=rst_table(
+            ("Mechanism", "What it is", "Defined in"),
+            ((name, *SASL_MECHANISMS[name]) for name in MECHANISMS),
+        ),
+        bindings=" and ".join(f"``{name}``" for name in sorted(BINDINGS)),
         errors=rst_table(
             ("Reply", "When"),
             (

@@ -13,13 +13,15 @@ from popd.auth.interfaces import IVersioned
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from popd.auth.account import Account
+
 __all__ = ["DEFAULT_TTL", "MAX_ENTRIES", "CredentialCache"]
 
 DEFAULT_TTL: Final = 300.0
 """Seconds that verified credentials count: longer than programs take from one poll to the next."""
 
 MAX_ENTRIES: Final = 50_000
-"""How many are remembered, at some 400 octets each; beyond that the least recently used go."""
+"""How many are remembered, at some 600 octets each; beyond that the least recently used go."""
 
 
 class CredentialCache:
@@ -37,25 +39,25 @@ class CredentialCache:
         self._ttl = ttl
         self._clock = clock
         self._key = secrets.token_bytes(32)
-        self._entries: OrderedDict[bytes, tuple[float, IVersioned, object, bytes]] = OrderedDict()
+        self._entries: OrderedDict[bytes, tuple[float, IVersioned, object, Account]] = OrderedDict()
 
-    def get(self, username: bytes, password: bytes) -> bytes | None:
-        """Return the avatar id that these credentials were good for, if they still are."""
+    def get(self, username: bytes, password: bytes) -> Account | None:
+        """Return the account that these credentials were good for, if they still are."""
         if not self._entries:
             return None
         digest = self._digest(username, password)
         entry = self._entries.get(digest)
         if entry is None:
             return None
-        end, checker, version, avatar_id = entry
+        end, checker, version, account = entry
         if self._clock() >= end or checker.version() != version:
             del self._entries[digest]
             return None
         self._entries.move_to_end(digest)
-        return avatar_id
+        return account
 
     def put(
-        self, username: bytes, password: bytes, avatar_id: bytes, checker: object, version: object
+        self, username: bytes, password: bytes, account: Account, checker: object, version: object
     ) -> None:
         """Remember good credentials, if *checker* can tell when they may be so no longer.
 
@@ -63,7 +65,7 @@ class CredentialCache:
         """
         if self._ttl > 0 and IVersioned.providedBy(checker):
             digest = self._digest(username, password)
-            self._entries[digest] = (self._clock() + self._ttl, checker, version, avatar_id)
+            self._entries[digest] = (self._clock() + self._ttl, checker, version, account)
             self._entries.move_to_end(digest)
             if len(self._entries) > MAX_ENTRIES:
                 self._entries.popitem(last=False)

@@ -1,31 +1,75 @@
-"""Several checkers in a row, each asked until one knows the user and the password."""
+"""Several checkers in a row, each asked until one knows the user and accepts what he shows."""
 
 from __future__ import annotations
 
-from hmac import compare_digest
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
-from twisted.cred.checkers import ICredentialsChecker, InMemoryUsernamePasswordDatabaseDontUse
-from twisted.cred.credentials import IUsernamePassword, UsernamePassword
-from twisted.cred.error import LoginDenied, UnauthorizedLogin
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
-from twisted.logger import Logger, LogLevel
-from twisted.python.failure import Failure
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
+from twisted.cred.error import UnauthorizedLogin
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import deferLater
 from zope.interface import implementer
 
+from popd.auth.account import Account
 from popd.auth.cache import CredentialCache
-from popd.auth.interfaces import AuthTemporaryError, IKnowsBareNames, IVersioned
+from popd.auth.credentials import (
+    Attempt,
+    BearerToken,
+    Claim,
+    IScramOutcome,
+    Question,
+    ScramOutcome,
+)
+from popd.auth.interfaces import (
+    AuthTemporaryError,
+    IBearerToken,
+    IClientCertificate,
+    LoginRefusedError,
+    LoginTooSoonError,
+)
+from popd.auth.link import Action, Link
+from popd.auth.person import Person, bare_name
+from popd.auth.scram import FakeKeys, look_up
 from popd.maildrop.user import UserName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
-__all__ = ["Attempt", "CheckerChain"]
+    from twisted.internet.interfaces import IReactorTime
 
-_log = Logger()
+    from popd.auth.account import Client
+    from popd.auth.interfaces import Guard
+    from popd.protocol.credentials import ScramKeys
 
-_NOBODY: Final = b".nobody"
-"""Looked up in place of a name that cannot exist.  Cannot exist either, but harms no backend."""
+    Record = Callable[[Account, Client], Awaitable[str]]
+
+__all__ = ["CheckerChain"]
+
+
+class _Nobody:
+    """A guard who lets everybody pass."""
+
+    def delay(self, client: Client, username: bytes) -> float:
+        """See `Guard`."""
+        del client, username
+        return 0.0
+
+    def failed(self, client: Client, username: bytes, secret: bytes | None) -> None:
+        """See `Guard`."""
+
+    def succeeded(self, client: Client, username: bytes) -> None:
+        """See `Guard`."""
+
+
+class _Verdict:
+    """What came of asking the links."""
+
+    account: Account | None = None
+    refusal: LoginRefusedError | LoginTooSoonError | None = None
+    in_doubt = False  # a link that might have accepted could not answer
+    denied = False  # a link said no
 
 
 @implementer(ICredentialsChecker)
@@ -33,134 +77,286 @@ class CheckerChain:
     """Asks checkers in order; the first that accepts decides who the user is.
 
     The user name is brought into its canonical spelling first, and completed with the default
-    domain.  A checker that does not know the complete name may know the bare one; the avatar id is
-    complete in any case.  A name that no user can have, an empty password and one with NUL never
-    get in, whatever the checkers say, but cost what a wrong password costs.
+    domain.  A checker that does not know the complete name may know the bare one; the account's
+    name is complete in any case.  A name that no user can have, an empty password and one with NUL
+    never get in, whatever the checkers say, but cost what a wrong password costs.  So does a user
+    who must not log in though his credentials are right.
+
+    A master is let in as another user, by ``user*master`` or an authorization identity: with his
+    own credentials, but no app password, and if his account says that he may.  Of the other's
+    account only `Account.disabled` binds him.  He must be known to a link that knows accounts
+    without passwords; where there is no such link, any name will do.
 
     Names and passwords must be given to the checkers as octets, as Twisted's own want them.
 
-    :param checkers: what to ask.  Any failure of theirs but UnauthorizedLogin and LoginDenied
-        means that they cannot answer now, and is logged when it begins and when it has ended.
+    :param checkers: what to ask.
     :param default_domain: completes a bare user name.
     :param cache: where credentials that were found good are remembered.
-    :raises ValueError: a checker does not take user names and passwords.
+    :param clock: what time-outs are measured with; by default the process's reactor.
+    :param guard: makes guessing slow; by default nobody does.
+    :param fakes: makes up SCRAM keys.
+    :param record: called before a user with an app password or an interval between log-ins is let
+        in; returns ``""``, or why he is not.
+    :raises ValueError: a checker takes nothing that a POP3 client can show.
     """
 
-    credentialInterfaces = (IUsernamePassword,)
+    credentialInterfaces = (
+        IUsernamePassword,
+        IUsernameHashedPassword,
+        IBearerToken,
+        IClientCertificate,
+        IScramOutcome,
+    )
 
     def __init__(
         self,
-        checkers: Iterable[ICredentialsChecker],
+        checkers: Iterable[ICredentialsChecker | Link],
         default_domain: str = "",
         cache: CredentialCache | None = None,
+        *,
+        clock: IReactorTime | None = None,
+        guard: Guard | None = None,
+        fakes: FakeKeys | None = None,
+        record: Record | None = None,
     ) -> None:
-        self._links = [_Link(checker) for checker in checkers]
+        self._links = [link if isinstance(link, Link) else Link(link) for link in checkers]
+        for link in self._links:
+            link.timer = self._timer
         self._default_domain = default_domain
         self._cache = cache or CredentialCache(ttl=0)
+        self._guard = guard or _Nobody()
+        self._fakes = fakes or FakeKeys()
+        self._record = record
+        self._clock = clock
 
-    def requestAvatarId(self, credentials: IUsernamePassword) -> Deferred[bytes | tuple[()]]:
-        """Return the avatar id from the first checker that accepts.
+    @property
+    def mechanisms(self) -> frozenset[str]:
+        """By which mechanisms somebody may be let in: USER, which is USER and PASS, and SASL's.
 
-        Fails with UnauthorizedLogin, or with `AuthTemporaryError` if a checker that might have
-        accepted cannot answer now.
+        What a link cannot verify does not get past it, if its policy bars that.
         """
-        username, password = credentials.username, credentials.password
-        remembered = self.remembered(username, password)
-        if remembered is not None:
-            return succeed(remembered)
-        return Deferred.fromCoroutine(self._ask(username, password))
-
-    def remembered(self, username: bytes, password: bytes) -> bytes | None:
-        """Return the avatar id that these credentials were good for a short while ago, if any."""
-        return self._cache.get(username, password)
-
-    async def _ask(self, username: bytes, password: bytes) -> bytes | tuple[()]:
-        user = UserName.parse(username, self._default_domain)
-        possible = user is not None and password and b"\0" not in password
-        attempt = Attempt(_NOBODY, password)
-        if user is not None and possible:
-            attempt = Attempt(str(user).encode(), password)
-            if user.domain and user.domain == self._default_domain.lower():
-                attempt.bare = user.local.encode()
-        in_doubt = False
+        found = frozenset[str]()
+        passing = None
         for link in self._links:
-            version = link.version()
-            try:
-                avatar_id = await link.ask(attempt)
-            except AuthTemporaryError:
-                in_doubt = True
-                continue
-            if avatar_id and possible:
-                avatar_id = self._completed(avatar_id)
-                self._cache.put(username, password, avatar_id, link.checker, version)
-                return avatar_id
-        if in_doubt and possible:
-            raise AuthTemporaryError
-        raise UnauthorizedLogin
+            own = link.mechanisms if link.policy.success is Action.ACCEPT else frozenset()
+            found |= own if passing is None else own & passing
+            if link.policy.bars:
+                able = link.mechanisms
+                if link.policy.success is not Action.ACCEPT:
+                    able -= link.scram_mechanisms
+                passing = able if passing is None else able & passing
+        return found
 
-    def _completed(self, avatar_id: bytes) -> bytes:
-        user = UserName.parse(avatar_id, self._default_domain)
-        return avatar_id if user is None else str(user).encode()
+    # Log-in.
 
+    def requestAvatarId(  # type: ignore[override]  # any object can be an avatar id
+        self, credentials: Any
+    ) -> Deferred[Account]:
+        """Return the account from the first checker that accepts.
 
-class Attempt(UsernamePassword):
-    """Credentials that give nothing away by the time it takes to compare them."""
+        :param credentials: a `Claim`, or anything that has a user name and a password.
 
-    bare = b""
-    """The name without the default domain, if it is in that."""
-
-    def checkPassword(self, password: bytes) -> bool:
-        """Tell whether *password* is the one that was given."""
-        return compare_digest(self.password, _octets(password))
-
-
-class _Link:
-    """One checker of a chain, and whether it could answer when asked last."""
-
-    def __init__(self, checker: ICredentialsChecker) -> None:
-        name = type(checker).__qualname__
-        if not any(map(IUsernamePassword.isOrExtends, checker.credentialInterfaces)):
-            raise ValueError(f"{name} cannot check user names and passwords")
-        if isinstance(checker, InMemoryUsernamePasswordDatabaseDontUse):
-            # Twisted's "memory" plugin fills it with str, which no client ever sends.
-            checker.users = {_octets(u): _octets(p) for u, p in checker.users.items()}
-        self.checker = checker
-        self._name = name
-        self._down = False
-
-    def version(self) -> object:
-        """Return the checker's version, if it has any."""
-        return self.checker.version() if IVersioned.providedBy(self.checker) else None
-
-    async def ask(self, attempt: Attempt) -> bytes:
-        """Return the avatar id, or ``b""`` if the checker refuses or grants anonymous access.
-
-        :raises AuthTemporaryError: the checker cannot answer now.
+        Fails with UnauthorizedLogin; with `LoginTooSoonError`; or with `AuthTemporaryError` if a
+        checker that might have accepted cannot answer now.
         """
-        avatar_id = await self._ask(attempt)
-        if attempt.bare and not avatar_id and not IKnowsBareNames.providedBy(self.checker):
-            avatar_id = await self._ask(Attempt(attempt.bare, attempt.password))
-        return avatar_id
+        claim: Claim = (
+            credentials
+            if isinstance(credentials, Claim)
+            else Attempt(credentials.username, credentials.password)
+        )
+        if claim.account is not None or self.remembered(claim) is not None:
+            return succeed(cast("Account", claim.account))
+        return Deferred.fromCoroutine(self._log_in(claim))
 
-    async def _ask(self, attempt: Attempt) -> bytes:
+    def remembered(self, claim: Claim) -> Account | None:
+        """Return the account of one who was let in with the same a short while ago, if any.
+
+        If that is so, `Claim.account` is set.  None may mean that the user has to wait.
+        """
+        account = self._recalled(claim)
+        if account is None or claim.delay is not None or self._concerns_record(account):
+            return None
+        claim.delay = self._guard.delay(claim.client, account.name.encode(errors="surrogateescape"))
+        if claim.delay > 0:
+            return None
+        claim.account = account
+        return account
+
+    def _recalled(self, claim: Claim) -> Account | None:
+        if not isinstance(claim, Attempt) or claim.authzid not in {b"", claim.username}:
+            return None
+        account = self._cache.get(claim.username, claim.password)
+        # Who must not log in is refused in the time that a wrong password takes.
+        return None if account is None or account.refusal(claim.client) else account
+
+    async def _log_in(self, claim: Claim) -> Account:
+        person = Person.of(claim, self._default_domain)
+        if claim.delay is None:
+            claim.delay = self._guard.delay(claim.client, person.shown)
+        if claim.delay > 0:
+            await deferLater(self._timer(), claim.delay)
+        verdict = _Verdict()
+        recalled = self._recalled(claim)
+        if recalled is not None:
+            await self._admit(recalled, claim, person, verdict)
+        elif isinstance(claim, ScramOutcome):
+            await self._judge(claim, person, verdict)
+        else:
+            await self._ask(claim, person, verdict)
+        if verdict.account is not None:
+            self._guard.succeeded(claim.client, person.shown)
+            claim.account = verdict.account
+            return verdict.account
+        if isinstance(verdict.refusal, LoginTooSoonError):
+            raise verdict.refusal
+        if verdict.denied or not verdict.in_doubt:
+            self._guard.failed(claim.client, person.shown, _secret(claim))
+        if verdict.in_doubt and person.possible:
+            raise AuthTemporaryError("not all could be asked")
+        raise verdict.refusal or UnauthorizedLogin
+
+    async def _ask(self, claim: Question, person: Person, verdict: _Verdict) -> None:
+        """Ask the links about *claim*.
+
+        When one has accepted a user who must not log in, the rest are asked all the same, since
+        that is what happens after a wrong password.
+        """
+        question = claim.renamed(person.name, person.bare)
+        barred = False
+        for link in self._links:
+            if link.takes(claim):
+                version = link.version()
+                account, action = await self._hear(link, question, verdict)
+                if account is not None and action is Action.ACCEPT and person.possible:
+                    await self._admit(account, claim, person, verdict)
+                    if verdict.account is not None:
+                        if not verdict.in_doubt and not barred:
+                            self._remember(claim, person, verdict.account, link, version)
+                        return
+                    action = link.policy.failure
+                if action is Action.STOP:
+                    return
+            elif link.policy.bars:
+                return
+            barred = barred or link.policy.bars
+
+    async def _hear(
+        self, link: Link, question: Question, verdict: _Verdict
+    ) -> tuple[Account | None, Action]:
+        """Return what *link* says, and what that leads to; it is noted if the link says no."""
+        policy = link.policy
         try:
-            answer = await maybeDeferred(self.checker.requestAvatarId, attempt)
-        except (UnauthorizedLogin, LoginDenied):
-            answer = b""
-        except CancelledError:
-            raise
-        except Exception as error:
-            if not self._down:
-                _log.failure(
-                    "{checker} cannot answer now", Failure(), LogLevel.error, checker=self._name
-                )
-            self._down = True
-            raise AuthTemporaryError from error
-        if self._down:
-            _log.info("{checker} answers again", checker=self._name)
-        self._down = False
-        return _octets(answer or b"")
+            account = await link.ask(question)
+        except AuthTemporaryError:
+            verdict.in_doubt = True
+            return None, policy.temporary
+        if account is None or verdict.refusal is not None:
+            verdict.denied = True
+            return None, policy.failure
+        if policy.success is Action.STOP:
+            verdict.refusal = LoginRefusedError(f"{link.name} knows the user")
+            return None, policy.failure
+        return account, policy.success
+
+    async def _judge(self, claim: ScramOutcome, person: Person, verdict: _Verdict) -> None:
+        """Decide about a SCRAM exchange."""
+        owner = claim.keys.owner
+        if claim.proven and person.possible and isinstance(owner, Account):
+            await self._admit(owner, claim, person, verdict)
+        verdict.denied = verdict.account is None
+
+    async def _admit(
+        self, account: Account, claim: Claim, person: Person, verdict: _Verdict
+    ) -> None:
+        """Let in whose credentials were found good, or say why not."""
+        account = self._completed(account)
+        reason = account.refusal(claim.client)
+        if reason:
+            verdict.refusal = LoginRefusedError(reason)
+            return
+        if person.wanted is not None and str(person.wanted) != account.name:
+            target = await self._in_place_of(account, person.wanted, verdict)
+            if target is None:
+                return
+            claim.master = account.name
+        else:
+            target = account
+        if self._record is not None and self._concerns_record(account):
+            reason = await self._record(account, claim.client)
+            if reason:
+                verdict.refusal = LoginTooSoonError(reason)
+                return
+        verdict.account = target
+
+    def _concerns_record(self, account: Account) -> bool:
+        return self._record is not None and bool(account.program or account.interval)
+
+    def _remember(
+        self, claim: Claim, person: Person, account: Account, link: Link, version: object
+    ) -> None:
+        if isinstance(claim, Attempt) and person.wanted is None:
+            self._cache.put(claim.username, claim.password, account, link.checker, version)
+
+    # Masters.
+
+    async def _in_place_of(
+        self, master: Account, wanted: UserName, verdict: _Verdict
+    ) -> Account | None:
+        """Return the account of *wanted*, if *master* may be let in as that; or say why not."""
+        if not master.master or master.program:
+            verdict.refusal = LoginRefusedError(f"{master.name} is no master")
+            return None
+        knowing = [link for link in self._links if link.knows_accounts]
+        account = None if knowing else Account(str(wanted))
+        name, bare = str(wanted).encode(), self._bare(wanted)
+        for link in knowing:
+            try:
+                account = await link.account(name, bare)
+            except AuthTemporaryError:
+                verdict.in_doubt = True
+                continue
+            if account is not None:
+                break
+        if account is not None and not account.disabled:
+            return replace(self._completed(account), no_delete=master.no_delete)
+        why = "does not exist" if account is None else "is disabled"
+        verdict.refusal = LoginRefusedError(f"{wanted}, whom {master.name} wants to be, {why}")
+        return None
+
+    # SCRAM.
+
+    def scram_keys(self, username: bytes, mechanism: str) -> Deferred[ScramKeys]:
+        """Return a user's SCRAM keys; made up ones, without an owner, if he has none.
+
+        Fails with `AuthTemporaryError`.
+
+        :param mechanism: never -PLUS.
+        """
+        return Deferred.fromCoroutine(
+            look_up(self._links, self._fakes, username, self._default_domain, mechanism)
+        )
+
+    # Names and clocks.
+
+    def _bare(self, user: UserName | None) -> bytes:
+        return bare_name(user, self._default_domain)
+
+    def _completed(self, account: Account) -> Account:
+        user = UserName.parse(account.name, self._default_domain)
+        return account if user is None else replace(account, name=str(user))
+
+    def _timer(self) -> IReactorTime:
+        if self._clock is None:
+            from twisted.internet import reactor  # noqa: PLC0415 - importing it chooses it
+
+            self._clock = cast("IReactorTime", reactor)
+        return self._clock
 
 
-def _octets(text: bytes | str) -> bytes:
-    return text.encode() if isinstance(text, str) else text
+def _secret(claim: Claim) -> bytes | None:
+    match claim:
+        case Attempt():
+            return claim.password
+        case BearerToken():
+            return claim.token
+    return None

@@ -15,30 +15,61 @@ CRAM-MD5 and APOP, where plain passwords are stored; `IBearerToken`; `IClientCer
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.cred.credentials import ICredentials
+from twisted.cred.error import UnauthorizedLogin
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from popd.auth.account import Account
+    from popd.auth.account import Account, Client
     from popd.protocol.credentials import ScramKeys
 
 __all__ = [
     "AuthTemporaryError",
+    "Guard",
     "IAccounts",
     "IBearerToken",
     "IClientCertificate",
     "IKnowsBareNames",
     "IScramKeyring",
     "IVersioned",
+    "LoginRefusedError",
+    "LoginTooSoonError",
 ]
 
 
 class AuthTemporaryError(Exception):
     """Whether the credentials are right cannot be told now: ``[SYS/TEMP]`` (RFC 3206 section 4)."""
+
+
+class LoginRefusedError(UnauthorizedLogin):
+    """The credentials are right, but do not let in; the text, which is for the log, says why."""
+
+
+class LoginTooSoonError(Exception):
+    """The log-in before was too short a time ago: ``[LOGIN-DELAY]`` (RFC 2449 section 8)."""
+
+
+class Guard(Protocol):
+    """Makes guessing slow.  It is asked at every log-in, and must answer at once.
+
+    User names are canonical, or what was said if no user can be called so.
+    """
+
+    def delay(self, client: Client, username: bytes) -> float:
+        """Return how many seconds an attempt has to wait before it is looked at.
+
+        It is called once for each attempt, and takes that for made.
+        """
+
+    def failed(self, client: Client, username: bytes, secret: bytes | None) -> None:
+        """Take note of a wrong *secret*; it is None where the mechanism shows none."""
+
+    def succeeded(self, client: Client, username: bytes) -> None:
+        """Take note that a user logged in."""
 
 
 class IKnowsBareNames(Interface):

@@ -8,7 +8,8 @@ from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm
 from zope.interface import implementer
 
-from popd.maildrop.interfaces import IMaildrop
+from popd.auth.account import Account
+from popd.maildrop.interfaces import IMaildrop, IRelocatingStore, MaildropPermanentError
 from popd.maildrop.user import UserName
 
 if TYPE_CHECKING:
@@ -25,26 +26,41 @@ __all__ = ["MaildropRealm"]
 class MaildropRealm:
     """Gives every user the maildrop that a store has for him, not yet opened.
 
-    :param store: where the maildrops are.
+    An avatar id is an `Account`, or the name of one about whom no more is known.
+
+    :param store: where the maildrops are, unless an account says otherwise.
     """
 
     def __init__(self, store: IMaildropStore) -> None:
         self._store = store
 
     def requestAvatar(
-        self, avatarId: bytes | str | tuple[()], mind: object, *interfaces: type[Interface]
+        self,
+        avatarId: Account | bytes | str | tuple[()],
+        mind: object,
+        *interfaces: type[Interface],
     ) -> tuple[type[Interface], IMaildrop, Callable[[], None]]:
         """Return `IMaildrop`, the maildrop of the user *avatarId*, and what releases it.
 
         :raises NotImplementedError: *interfaces* want something else.
         :raises UnauthorizedLogin: no user can have that name; anonymous users have no mail.
-        :raises MaildropPermanentError: the store has no place for such a name.
+        :raises MaildropPermanentError: the store has no place for such a name, or no such place.
         """
         del mind
         if IMaildrop not in interfaces:
             raise NotImplementedError("nothing but maildrops to be had here")
-        user = UserName.parse(avatarId) if isinstance(avatarId, bytes | str) else None
+        account = avatarId if isinstance(avatarId, Account) else None
+        name = avatarId if account is None else account.name
+        user = UserName.parse(name) if isinstance(name, bytes | str) else None
         if user is None:
             raise UnauthorizedLogin
-        maildrop = self._store.maildrop(user)
+        maildrop = self._maildrop(user, "" if account is None else account.maildrop)
         return IMaildrop, maildrop, maildrop.release
+
+    def _maildrop(self, user: UserName, place: str) -> IMaildrop:
+        if not place:
+            return self._store.maildrop(user)
+        store = IRelocatingStore(self._store, None)
+        if store is None:
+            raise MaildropPermanentError(f"{str(user)!a}: no maildrop can be at {place!a}")
+        return store.maildrop_at(place, user)

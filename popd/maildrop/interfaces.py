@@ -20,6 +20,7 @@ __all__ = [
     "IMaildrop",
     "IMaildropStore",
     "IPromptMaildrop",
+    "IRelocatingStore",
     "MaildropError",
     "MaildropInUseError",
     "MaildropPermanentError",
@@ -131,4 +132,14 @@ class IMaildropStore(Interface):
         """Return *user*'s maildrop, not yet opened.  Touches no disk.
 
         :raises MaildropPermanentError: this store has no place for such a name.
+        """
+
+
+class IRelocatingStore(IMaildropStore):
+    """A store whose users may have their maildrops elsewhere than it would look."""
+
+    def maildrop_at(place: str, user: UserName) -> IMaildrop:
+        """Return *user*'s maildrop at *place*, in the words that made the store.  Touches no disk.
+
+        :raises MaildropPermanentError: it cannot be there.
         """

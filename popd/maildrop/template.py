@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, get_args
 
 from zope.interface import implementer
 
 from popd.maildrop.ground import Ground, Missing
-from popd.maildrop.interfaces import IMaildropStore, MaildropPermanentError
+from popd.maildrop.interfaces import IRelocatingStore, MaildropPermanentError
 from popd.maildrop.maildir import Maildir
 from popd.maildrop.snapshots import SnapshotCache
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from popd.maildrop.user import UserName
 
 __all__ = ["MaildirStore"]
@@ -21,8 +24,11 @@ _PREFIX = "maildir:"
 _EXAMPLE = "maildir:/srv/mail/{domain}/{local}/Maildir"
 _PLACEHOLDERS = ("user", "local", "domain")
 
+_REMEMBERED = 1024
+"""How many templates are remembered: accounts may have one each."""
 
-@implementer(IMaildropStore)
+
+@implementer(IRelocatingStore)
 class MaildirStore:
     """The Maildirs of a site, each where the template says.  Make it with `from_template`.
 
@@ -32,7 +38,7 @@ class MaildirStore:
     """
 
     def __init__(
-        self, parts: list[str], missing: Missing = "empty", cache: SnapshotCache | None = None
+        self, parts: Sequence[str], missing: Missing = "empty", cache: SnapshotCache | None = None
     ) -> None:
         self._parts = parts
         self._cache = cache or SnapshotCache()
@@ -54,21 +60,7 @@ class MaildirStore:
         """
         if missing not in get_args(Missing):
             raise ValueError(f"a missing maildrop is either empty or error, not {missing!r}")
-        if not template.startswith(_PREFIX):
-            raise ValueError(f"{template!r} does not begin with {_PREFIX!r}; write {_EXAMPLE}")
-        path = template.removeprefix(_PREFIX)
-        if not path.startswith("/"):
-            raise ValueError(f"{template!r} has a relative path; write {_PREFIX}/ and what follows")
-        if any(ord(character) < ord(" ") or character == "\x7f" for character in path):
-            raise ValueError(f"{template!r} has a control character in its path; remove it")
-        parts = re.split(r"\{([^{}]*)\}", path)
-        for text in parts[::2]:
-            if "{" in text or "}" in text:
-                raise ValueError(f"{template!r} has a brace without its partner; write {_EXAMPLE}")
-        for name in parts[1::2]:
-            if name not in _PLACEHOLDERS:
-                known = ", ".join(f"{{{placeholder}}}" for placeholder in _PLACEHOLDERS)
-                raise ValueError(f"{template!r} has an unknown {{{name}}}; there are {known}")
+        parts = _parse(template)
         return cls(parts, "error" if missing == "error" else "empty", cache)
 
     def survey(self) -> bool:
@@ -84,14 +76,59 @@ class MaildirStore:
 
         A name that could lead out of the template's tree has no place, wherever it comes from.
         """
-        values = {"user": str(user), "local": user.local, "domain": user.domain}
-        parts = self._parts.copy()
-        for place in range(1, len(parts), 2):
-            value = values[parts[place]]
-            if not value or value.startswith(".") or "/" in value or "\0" in value:
-                raise MaildropPermanentError(f"{str(user)!a}: no Maildir can have this name")
-            parts[place] = value
-        return Maildir(_encoded("".join(parts)), self._ground, self._cache)
+        return Maildir(_path(self._parts, user), self._ground, self._cache)
+
+    def maildrop_at(self, place: str, user: UserName) -> Maildir:
+        """See `IRelocatingStore.maildrop_at`: *place* is a template as well.
+
+        Where a Maildir that is not in `fixed` does not exist, that is an error: it cannot be told
+        from one whose disk is not mounted.
+        """
+        try:
+            path = _path(_parse(place), user)
+        except ValueError as error:
+            raise MaildropPermanentError(f"{str(user)!a}: {error}") from None
+        inside = path.startswith(_encoded(self.fixed.rstrip("/") + "/")) and b"/../" not in path
+        return Maildir(path, self._ground if inside else None, self._cache)
+
+
+@lru_cache(_REMEMBERED)
+def _parse(template: str) -> tuple[str, ...]:
+    """Return the text of a template's path, and at every second place the name of a placeholder.
+
+    :raises ValueError: it cannot be a template; the text is for whoever wrote it.
+    """
+    if not template.startswith(_PREFIX):
+        raise ValueError(f"{template!r} does not begin with {_PREFIX!r}; write {_EXAMPLE}")
+    path = template.removeprefix(_PREFIX)
+    if not path.startswith("/"):
+        raise ValueError(f"{template!r} has a relative path; write {_PREFIX}/ and what follows")
+    if any(ord(character) < ord(" ") or character == "\x7f" for character in path):
+        raise ValueError(f"{template!r} has a control character in its path; remove it")
+    parts = re.split(r"\{([^{}]*)\}", path)
+    for text in parts[::2]:
+        if "{" in text or "}" in text:
+            raise ValueError(f"{template!r} has a brace without its partner; write {_EXAMPLE}")
+    for name in parts[1::2]:
+        if name not in _PLACEHOLDERS:
+            known = ", ".join(f"{{{placeholder}}}" for placeholder in _PLACEHOLDERS)
+            raise ValueError(f"{template!r} has an unknown {{{name}}}; there are {known}")
+    return tuple(parts)
+
+
+def _path(parts: Sequence[str], user: UserName) -> bytes:
+    """Return the path of *user*'s Maildir.
+
+    :raises MaildropPermanentError: his name could lead somewhere else.
+    """
+    values = {"user": str(user), "local": user.local, "domain": user.domain}
+    path = [*parts]
+    for place in range(1, len(parts), 2):
+        value = values[parts[place]]
+        if not value or value.startswith(".") or "/" in value or "\0" in value:
+            raise MaildropPermanentError(f"{str(user)!a}: no Maildir can have this name")
+        path[place] = value
+    return _encoded("".join(path))
 
 
 def _encoded(path: str) -> bytes:

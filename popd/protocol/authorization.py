@@ -2,47 +2,91 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final
+import enum
+from functools import cache
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, assert_never, cast
 
 from popd.protocol.commands import BadCommandError, Command, execute, no_arguments, table
 from popd.protocol.credentials import PasswordCredentials
-from popd.protocol.events import Authenticate, Close, CloseReason, Event, Reply, StartTLS
+from popd.protocol.events import (
+    Authenticate,
+    Close,
+    CloseReason,
+    Event,
+    Lookup,
+    Problem,
+    Reply,
+    StartTLS,
+)
 from popd.protocol.message import TERMINATOR
-from popd.protocol.sasl import MECHANISMS, Challenge, Done, Mechanism, decode, encode
+from popd.protocol.sasl.digests import read_digest
+from popd.protocol.sasl.exchange import Ask, Challenge, Done, Failed, Mechanism
+from popd.protocol.sasl.framing import decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from popd.protocol.channel import Channel
+    from popd.protocol.credentials import ScramKeys
+    from popd.protocol.sasl.scram import Scram
 
 __all__ = ["Authorization"]
 
 _NEEDS_TLS: Final = "[AUTH] log-in needs TLS: send STLS first"  # RFC 3206 section 5
+
+_DENIED: Final = Problem.CREDENTIALS.value[len(b"-ERR ") :].strip().decode("ascii")
+
+
+class _Told(enum.Enum):
+    TOLD = enum.auto()
+
+
+_TOLD: Final = _Told.TOLD
+"""In place of an exchange: the client was told why it failed, and has yet to say that it heard."""
 
 
 class Authorization:
     """A session before log-in.
 
     :param channel: the connection beneath it.
+    :param challenge: what the greeting asked of APOP's clients; empty if there is no APOP.
     """
 
     max_errors: ClassVar = 10
     """How many bad commands and refused log-ins together end the session."""
 
-    def __init__(self, channel: Channel) -> None:
+    _regret = b""
+    """What a client is told with more words than a reply has, if it is not let in."""
+
+    def __init__(self, channel: Channel, challenge: bytes = b"") -> None:
         self._channel = channel
+        self._challenge = challenge
         self._username: bytes | None = None
-        self._exchange: Mechanism | None = None
+        self._exchange: Mechanism | Literal[_Told.TOLD] | None = None
+        self._commands = _commands(channel.offer.user, bool(challenge))
 
     def execute(self, line: bytes) -> Event:
         """Carry out a command line, or take a response in a SASL exchange."""
         if self._exchange is not None:
-            return self._respond(self._exchange, line)
-        return execute(self, self.commands, line)
+            return self._respond(line)
+        return execute(self, self._commands, line)
 
     def give_up_exchange(self) -> None:
         """Forget a SASL exchange that is under way."""
         self._exchange = None
+
+    def found(self, keys: ScramKeys) -> Event:
+        """Go on with the exchange that asked for these keys."""
+        challenge = cast("Scram", self._exchange).found(keys)
+        return Reply(_line(challenge.data))
+
+    def refused(self, problem: Problem) -> Event | None:
+        """Give up the log-in that was refused; return what is to be said before *problem* is."""
+        regret, self._regret, self._exchange = self._regret, b"", None
+        if not regret or problem is not Problem.CREDENTIALS:
+            return None
+        self._exchange = _TOLD
+        return Reply(_line(regret))
 
     def _capa(self, arguments: bytes) -> Event:
         no_arguments(arguments)
@@ -65,21 +109,32 @@ class Authorization:
         # Spaces belong to the password (RFC 1939 section 7), in front and behind as well.
         return Authenticate(PasswordCredentials(username, arguments))
 
+    def _apop(self, arguments: bytes) -> Event:
+        """RFC 1939 section 7."""
+        self._need_login_allowed()
+        self._username = None
+        credentials = read_digest(arguments.strip(b" "), self._challenge, "APOP")
+        if credentials is None:
+            raise BadCommandError("a user name and a digest are needed")
+        return Authenticate(credentials)
+
     def _auth(self, arguments: bytes) -> Event:
         """RFC 5034 section 4; without an argument, the list of mechanisms that Outlook asks for."""
         name, _, initial = arguments.strip(b" ").partition(b" ")
+        mechanisms = self._channel.mechanisms
         if not name:
-            offered = MECHANISMS if self._channel.login_allowed else ()
-            return Reply(b"\r\n".join([b"+OK", *offered, TERMINATOR]))
-        mechanism = MECHANISMS.get(name.upper())
-        if mechanism is None:
-            raise BadCommandError("unknown authentication mechanism")
+            return Reply(b"\r\n".join([b"+OK", *mechanisms, TERMINATOR]))
         self._need_login_allowed()
+        begin = mechanisms.get(name.upper())
+        if begin is None:
+            raise BadCommandError("unknown authentication mechanism")
         self._username = None
-        return self._step(mechanism(), initial or None)
+        return self._step(begin(self._channel), initial or None)
 
-    def _respond(self, exchange: Mechanism, line: bytes) -> Event:
-        self._exchange = None
+    def _respond(self, line: bytes) -> Event:
+        exchange, self._exchange = self._exchange, None
+        if exchange is None or exchange is _TOLD:
+            raise BadCommandError(_DENIED)  # whatever it says to that (RFC 7628 section 3.2.3)
         if line == b"*":
             return Reply(b"-ERR authentication cancelled\r\n")
         return self._step(exchange, line)
@@ -92,11 +147,17 @@ class Authorization:
         match outcome:
             case Challenge(data):
                 self._exchange = exchange
-                return Reply(b"+ " + encode(data) + b"\r\n")
-            case Done(credentials):
+                return Reply(_line(data))
+            case Ask(username, mechanism):
+                self._exchange = exchange
+                return Lookup(username, mechanism)
+            case Done(credentials, regret):
+                self._regret = regret
                 return Authenticate(credentials)
+            case Failed(text):
+                raise BadCommandError(text)
             case _:
-                raise BadCommandError("[AUTH] malformed credentials")
+                assert_never(outcome)
 
     def _stls(self, arguments: bytes) -> Event:
         """RFC 2595 section 4."""
@@ -119,7 +180,20 @@ class Authorization:
         Command("CAPA", "", _capa, "RFC 2449 §5", "list what the server can do"),
         Command("USER", "name", _user, "RFC 1939 §7", "give the user name"),
         Command("PASS", "password", _pass, "RFC 1939 §7", "give the password, log in"),
+        Command("APOP", "name digest", _apop, "RFC 1939 §7", "log in by MD5, where it is on"),
         Command("AUTH", "[mechanism [response]]", _auth, "RFC 5034 §4", "log in by SASL"),
         Command("STLS", "", _stls, "RFC 2595 §4", "start TLS"),
         Command("QUIT", "", _quit, "RFC 1939 §4", "end the session"),
     )
+
+
+@cache
+def _commands(user: bool, apop: bool) -> Mapping[bytes, Command[Authorization]]:
+    """Return the commands that exist; one that is not on offer does not."""
+    offered = {b"USER": user, b"PASS": user, b"APOP": apop}
+    every = Authorization.commands.items()
+    return {verb: command for verb, command in every if offered.get(verb, True)}
+
+
+def _line(challenge: bytes) -> bytes:
+    return b"+ " + encode(challenge) + b"\r\n"

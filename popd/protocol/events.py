@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from popd.protocol.credentials import PasswordCredentials
+    from popd.protocol.credentials import Credentials
 
 __all__ = [
     "NEED_DATA",
@@ -19,6 +19,7 @@ __all__ = [
     "CloseReason",
     "Commit",
     "Event",
+    "Lookup",
     "Problem",
     "Reply",
     "Send",
@@ -41,7 +42,23 @@ class Authenticate:
     Answer with ``Session.authenticated`` or ``Session.denied``.
     """
 
-    credentials: PasswordCredentials
+    credentials: Credentials
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Find the keys with which a user's password can be checked by SCRAM.
+
+    Answer with ``Session.found``, or, if that cannot be told now, with ``Session.denied``.  For a
+    user who does not exist, or has no such keys, invent some: always the same for the same name,
+    and with None for their owner.
+
+    :param username: whose keys, in UTF-8.
+    :param mechanism: ``SCRAM-SHA-256`` or ``SCRAM-SHA-1``, never ``-PLUS``: the keys are the same.
+    """
+
+    username: bytes
+    mechanism: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +137,7 @@ PAUSED: Final = Signal.PAUSED
 Event: TypeAlias = (
     Reply
     | Authenticate
+    | Lookup
     | Send
     | Stream
     | StartTLS

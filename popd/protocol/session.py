@@ -1,10 +1,10 @@
 """One POP3 session: octets in, events out (RFC 1939).
 
-After log-in POP3 is arithmetic on a frozen snapshot and a set of deletion marks.  Five things need
-the world: to authenticate, to send what is long (a message, a listing of many), to start TLS, to
-commit the deletions, to close.  A session asks for each with an event, and until that event is
-answered it is `PAUSED` and parses nothing: so replies keep the order of their commands, nothing
-overtakes a log-in, and what stands behind STLS in plaintext is never executed.
+After log-in POP3 is arithmetic on a frozen snapshot and a set of deletion marks.  Six things need
+the world: to look up SCRAM keys, to authenticate, to send what is long (a message, a listing of
+many), to start TLS, to commit the deletions, to close.  A session asks for each with an event, and
+until that event is answered it is `PAUSED` and parses nothing: so replies keep the order of their
+commands, nothing overtakes a log-in, and what stands behind STLS in plaintext is never executed.
 
 A session knows no socket, clock or file, and is used by one thread.
 """
@@ -12,7 +12,7 @@ A session knows no socket, clock or file, and is used by one thread.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from popd.protocol.authorization import Authorization
 from popd.protocol.commands import BadCommandError, NoSuchMessageError
@@ -24,6 +24,7 @@ from popd.protocol.events import (
     CloseReason,
     Commit,
     Event,
+    Lookup,
     Problem,
     Reply,
     Send,
@@ -31,16 +32,18 @@ from popd.protocol.events import (
     Stream,
 )
 from popd.protocol.lines import TOO_LONG, LineBuffer
+from popd.protocol.sasl.digests import new_challenge
 from popd.protocol.transaction import Transaction
 
 if TYPE_CHECKING:
-    from popd.protocol.channel import Channel
+    from popd.protocol.channel import Bindings, Channel
+    from popd.protocol.credentials import ScramKeys
     from popd.protocol.snapshot import Snapshot
 
 __all__ = ["GREETING", "Session"]
 
 GREETING: Final = b"+OK POP3 server ready\r\n"
-"""What a server says first.  It holds no ``<``, which would announce APOP (RFC 1939 section 7)."""
+"""What a server says first, if APOP is off: a ``<`` would announce it (RFC 1939 section 7)."""
 
 _NO_SUCH_MESSAGE: Final = Reply(b"-ERR no such message\r\n")
 
@@ -48,15 +51,23 @@ _NO_SUCH_MESSAGE: Final = Reply(b"-ERR no such message\r\n")
 class Session:
     """A session with one client, from greeting to close.
 
-    Send `GREETING`, then `feed` what the client sends and act on each `next_event` until that is
-    `NEED_DATA` or `PAUSED`.
+    Send its `greeting`, then `feed` what the client sends and act on each `next_event` until that
+    is `NEED_DATA` or `PAUSED`.
 
     :param channel: the connection beneath it.
     """
 
+    greeting = GREETING
+    """What the server says first."""
+
+    _challenge = b""
+
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._phase: Authorization | Transaction = Authorization(channel)
+        if channel.offer.apop and channel.login_allowed:
+            self._challenge = new_challenge(channel.offer)
+            self.greeting = b"%b %b\r\n" % (GREETING.removesuffix(b"\r\n"), self._challenge)
+        self._phase: Authorization | Transaction = Authorization(channel, self._challenge)
         self._lines = LineBuffer()
         self._waiting: Event | None = None
         self._answer: Event | None = None
@@ -98,10 +109,16 @@ class Session:
         self._errors = 0
         self._answer = Reply(b"+OK maildrop locked and ready\r\n")
 
+    def found(self, keys: ScramKeys) -> None:
+        """Answer `Lookup`: the client's proof is to be checked with these keys."""
+        self._answered(Lookup)
+        self._answer = cast("Authorization", self._phase).found(keys)
+
     def denied(self, problem: Problem) -> None:
-        """Answer `Authenticate`: the client is not let in."""
-        self._answered(Authenticate)
-        self._answer = self._bad(problem.value)
+        """Answer `Authenticate` or `Lookup`: the client is not let in."""
+        self._answered(Authenticate, Lookup)
+        refusal = cast("Authorization", self._phase).refused(problem)
+        self._answer = refusal or self._bad(problem.value)
 
     def sent(self) -> None:
         """Answer `Send` or `Stream`: all of it is on its way."""
@@ -112,12 +129,27 @@ class Session:
         self._answered(Send)
         self._answer = Reply(problem.value)
 
-    def tls_started(self) -> None:
-        """Answer `StartTLS`.  What the client said before is forgotten (RFC 2595 section 4)."""
+    def tls_started(self, bindings: Bindings | None = None) -> None:
+        """Answer `StartTLS`.  What the client said before is forgotten (RFC 2595 section 4).
+
+        The handshake need not be over yet.
+
+        :param bindings: see `Channel`.
+        """
         self._answered(StartTLS)
-        self._channel = replace(self._channel, tls=True)
-        self._phase = Authorization(self._channel)
         self._lines = LineBuffer()
+        self._begin_anew(replace(self._channel, tls=True, bindings=bindings))
+
+    def certified(self) -> None:
+        """Learn that the client has shown a TLS certificate that was verified.
+
+        It is told after the handshake, and before anything that the client said after it.
+        """
+        self._begin_anew(replace(self._channel, certificate=True))
+
+    def _begin_anew(self, channel: Channel) -> None:
+        self._channel = channel
+        self._phase = Authorization(channel, self._challenge)
 
     def committed(self, failures: int) -> None:
         """Answer `Commit`: the messages are removed, but for *failures* that could not be."""

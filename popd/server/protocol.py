@@ -19,10 +19,12 @@ from popd.maildrop.interfaces import (
     MessageGoneError,
 )
 from popd.protocol.channel import Channel
+from popd.protocol.credentials import PasswordCredentials
 from popd.protocol.events import (
     Authenticate,
     Close,
     Commit,
+    Lookup,
     Problem,
     Reply,
     Send,
@@ -31,7 +33,7 @@ from popd.protocol.events import (
     Stream,
 )
 from popd.protocol.message import encode
-from popd.protocol.session import GREETING, Session
+from popd.protocol.session import Session
 from popd.server.connection import Connection
 from popd.server.note import note
 from popd.server.transfer import Transfer
@@ -39,7 +41,6 @@ from popd.server.transfer import Transfer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from popd.protocol.credentials import PasswordCredentials
     from popd.protocol.snapshot import Snapshot
     from popd.server.factory import POP3Factory
 
@@ -98,7 +99,7 @@ class POP3Protocol(Connection):
             )
         )
         super().connectionMade()
-        self.write(GREETING)
+        self.write(self._session.greeting)
 
     def dataReceived(self, data: bytes) -> None:
         """Take octets from the client."""
@@ -132,10 +133,8 @@ class POP3Protocol(Connection):
         match event:
             case Reply(data):
                 self.write(data)
-            case Authenticate(credentials):
-                return self._authenticate_promptly(credentials) or self.begin(
-                    self._authenticate(credentials)
-                )
+            case Authenticate() | Lookup():
+                return self._log_in(event)
             case Send():
                 return self._send_promptly(event) or self.begin(self._send(event))
             case Stream(pieces):
@@ -153,6 +152,16 @@ class POP3Protocol(Connection):
                 return self._send_piece()
             case _:
                 assert_never(event)
+        return True
+
+    def _log_in(self, event: Authenticate | Lookup) -> bool:
+        """Find out who the client is; return whether that is done already."""
+        match event:
+            case Authenticate(PasswordCredentials(authzid=b"") as credentials):
+                return self._authenticate_promptly(credentials) or self.begin(
+                    self._authenticate(credentials)
+                )
+        self._session.denied(Problem.CREDENTIALS)
         return True
 
     def _authenticate_promptly(self, credentials: PasswordCredentials) -> bool:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.cred.credentials import IUsernamePassword
+from twisted.cred.credentials import ICredentials, IUsernamePassword
+from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
+from popd.auth.account import Account, Client
+from popd.auth.interfaces import IAccounts, IScramKeyring
 from popd.maildrop.interfaces import IMaildrop, IMaildropStore, Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from popd.maildrop.user import UserName
+    from popd.protocol.credentials import ScramKeys
     from popd.protocol.snapshot import Snapshot
 
-AvatarId = bytes | tuple[()]
+AvatarId = Account | bytes | tuple[()]
 Answer = AvatarId | str | Exception | Deferred[AvatarId] | Callable[[], AvatarId]
 
 
@@ -73,9 +78,15 @@ class FakeChecker:
         self.answer = answer
         self.asked: list[tuple[bytes, bytes]] = []
 
-    def requestAvatarId(self, credentials: IUsernamePassword) -> Deferred[AvatarId]:
+    def requestAvatarId(  # type: ignore[override]  # any object can be an avatar id
+        self, credentials: IUsernamePassword
+    ) -> Deferred[AvatarId]:
         """Note who asked, and answer."""
         self.asked.append((credentials.username, credentials.password))
+        return self.answered()
+
+    def answered(self) -> Deferred[AvatarId]:
+        """Return the answer."""
         if isinstance(self.answer, Deferred):
             return self.answer
         if isinstance(self.answer, Exception):
@@ -83,3 +94,72 @@ class FakeChecker:
         if callable(self.answer):
             return succeed(self.answer())
         return succeed(self.answer)  # type: ignore[arg-type]
+
+
+@implementer(IAccounts, IScramKeyring)
+class Directory(FakeChecker):
+    """Knows accounts by their names, and accepts any credentials that are called so.
+
+    :param accounts: whom it knows.
+    :param keys: users' SCRAM keys.
+    """
+
+    credentialInterfaces = (ICredentials,)  # type: ignore[assignment]
+    scram_mechanisms = frozenset({"SCRAM-SHA-256"})
+
+    def __init__(self, *accounts: Account, **keys: ScramKeys) -> None:
+        super().__init__(b"")
+        self.accounts = {account.name.encode(): account for account in accounts}
+        self.keys = {name.encode(): replace_owner(keys[name], name) for name in keys}
+        self.error: Exception | None = None
+        self.claims: list[Any] = []
+        self.looked_up: list[tuple[bytes, bytes]] = []
+
+    def requestAvatarId(self, credentials: Any) -> Deferred[AvatarId]:
+        """Accept who is known."""
+        self.claims.append(credentials)
+        known = self.accounts.get(credentials.username)
+        self.answer = self.error or known or UnauthorizedLogin()
+        return self.answered()
+
+    def account(self, username: bytes, bare: bytes) -> Deferred[Account | None]:
+        """See `IAccounts`."""
+        self.looked_up.append((username, bare))
+        if self.error is not None:
+            return fail(self.error)
+        return succeed(self.accounts.get(username, self.accounts.get(bare)))
+
+    def scram_keys(
+        self, username: bytes, bare: bytes, mechanism: str
+    ) -> Deferred[ScramKeys | None]:
+        """See `IScramKeyring`."""
+        self.looked_up.append((username, bare))
+        if self.error is not None:
+            return fail(self.error)
+        return succeed(self.keys.get(username))
+
+
+def replace_owner(keys: ScramKeys, name: str) -> ScramKeys:
+    """Return the keys as *name*'s."""
+    return replace(keys, owner=Account(name))
+
+
+class FakeGuard:
+    """Lets the test say how long to wait, and notes what it is told."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.told: list[tuple[Any, ...]] = []
+
+    def delay(self, client: Client, username: bytes) -> float:
+        """See `Guard`."""
+        self.told.append(("delay", client.address, username))
+        return self.seconds
+
+    def failed(self, client: Client, username: bytes, secret: bytes | None) -> None:
+        """See `Guard`."""
+        self.told.append(("failed", client.address, username, secret))
+
+    def succeeded(self, client: Client, username: bytes) -> None:
+        """See `Guard`."""
+        self.told.append(("succeeded", client.address, username))

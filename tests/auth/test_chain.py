@@ -17,6 +17,7 @@ from twisted.cred.error import LoginDenied, UnauthorizedLogin
 from twisted.cred.portal import Portal
 from twisted.cred.strcred import makeChecker
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -24,6 +25,7 @@ from zope.interface.verify import verifyObject
 from popd.auth.chain import CheckerChain
 from popd.auth.checkers import PasswordFileChecker
 from popd.auth.interfaces import AuthTemporaryError
+from popd.auth.link import MAX_RETRY
 from popd.auth.passwd import PasswordFile
 from popd.auth.realm import MaildropRealm
 from popd.maildrop.interfaces import IMaildrop
@@ -39,9 +41,10 @@ class ChainTestCase(SynchronousTestCase):
 
     def ask(
         self, chain: CheckerChain, name: bytes = b"alice", password: bytes = b"wonderland"
-    ) -> AvatarId:
-        """Return the chain's answer, which has to be there at once."""
-        return self.successResultOf(chain.requestAvatarId(UsernamePassword(name, password)))
+    ) -> bytes:
+        """Return the name of whom the chain lets in, which has to be there at once."""
+        login = chain.requestAvatarId(UsernamePassword(name, password))
+        return self.successResultOf(login).name.encode(errors="surrogateescape")
 
     def assertFails(
         self,
@@ -96,7 +99,7 @@ class Order(ChainTestCase):
         self.assertNoResult(answer)
         self.assertEqual(links[1].asked, [])
         slow.errback(UnauthorizedLogin())
-        self.assertEqual(self.successResultOf(answer), b"two")
+        self.assertEqual(self.successResultOf(answer).name, "two")
 
     def test_cancelled(self) -> None:
         """To cancel the question cancels the checker that works on it, and asks no other."""
@@ -162,7 +165,7 @@ class Outages(ChainTestCase):
         lines = [
             event["log_format"].format(**event)
             for event in self.events
-            if event.get("log_namespace") == "popd.auth.chain"
+            if event.get("log_namespace") == "popd.auth.link"
         ]
         self.events.clear()
         return lines
@@ -195,10 +198,11 @@ class Outages(ChainTestCase):
 
     def test_logged_once(self) -> None:
         """An outage is logged when it begins, with its reason, and when it is over."""
-        link = FakeChecker(OSError("down"))
-        chain = CheckerChain([link])
+        link, clock = FakeChecker(OSError("down")), Clock()
+        chain = CheckerChain([link], clock=clock)
         for _ in range(3):
             self.assertFails(AuthTemporaryError, chain)
+            clock.advance(MAX_RETRY)
         self.assertEqual(self.logged(), ["FakeChecker cannot answer now"])
         (failure,) = self.flushLoggedErrors(OSError)
         self.assertEqual(failure.getErrorMessage(), "down")
@@ -230,9 +234,11 @@ class OtherCheckers(ChainTestCase):
     """Checkers of other making fit into a chain, or are refused."""
 
     def test_refused(self) -> None:
-        """A checker that cannot check passwords is refused by name."""
+        """A checker that can check nothing is refused by name."""
         error = self.assertRaises(ValueError, CheckerChain, [AllowAnonymousAccess()])
-        self.assertEqual(str(error), "AllowAnonymousAccess cannot check user names and passwords")
+        self.assertEqual(
+            str(error), "AllowAnonymousAccess can check nothing that a POP3 client shows"
+        )
 
     def test_generic(self) -> None:
         """A checker of credentials of any kind will do."""

@@ -9,8 +9,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import Interface
 from zope.interface.verify import verifyObject
 
+from popd.auth.account import Account
 from popd.auth.realm import MaildropRealm
 from popd.maildrop.interfaces import IMaildrop, MaildropPermanentError
+from popd.maildrop.maildir import Maildir
+from popd.maildrop.template import MaildirStore
 from popd.maildrop.user import UserName
 from tests.auth.fakes import FakeMaildrop, FakeStore
 
@@ -29,7 +32,12 @@ class Avatars(SynchronousTestCase):
 
     def test_maildrop(self) -> None:
         """It answers with the maildrop, not opened, and what releases it."""
-        for avatar_id in (b"alice@example.org", "alice@example.org", b"Alice@EXAMPLE.org"):
+        for avatar_id in (
+            b"alice@example.org",
+            "alice@example.org",
+            b"Alice@EXAMPLE.org",
+            Account("alice@example.org"),
+        ):
             interface, maildrop, logout = self.realm.requestAvatar(avatar_id, None, IMaildrop)
             assert isinstance(maildrop, FakeMaildrop)
             self.assertIs(interface, IMaildrop)
@@ -52,7 +60,8 @@ class Avatars(SynchronousTestCase):
 
     def test_nobody(self) -> None:
         """Neither anonymous users nor names that cannot exist have a maildrop."""
-        for avatar_id in (ANONYMOUS, b"", b"../alice", b"a/b", b"\xff", b".nobody", "a\0b", None):
+        names = (ANONYMOUS, b"", b"../alice", b"a/b", b"\xff", b".nobody", "a\0b", None)
+        for avatar_id in (*names, Account("../alice"), Account("\udcff")):
             self.assertRaises(
                 UnauthorizedLogin, self.realm.requestAvatar, avatar_id, None, IMaildrop
             )
@@ -64,3 +73,13 @@ class Avatars(SynchronousTestCase):
         self.assertRaises(
             MaildropPermanentError, self.realm.requestAvatar, b"alice", None, IMaildrop
         )
+
+    def test_elsewhere(self) -> None:
+        """A user's account may say where his maildrop is, if the store can look there."""
+        alice = Account("alice", maildrop="maildir:/elsewhere/{local}/Maildir")
+        self.assertRaises(MaildropPermanentError, self.realm.requestAvatar, alice, None, IMaildrop)
+        self.assertEqual(self.store.asked, [])
+        realm = MaildropRealm(MaildirStore.from_template("maildir:/srv/{user}"))
+        _, maildrop, _ = realm.requestAvatar(alice, None, IMaildrop)
+        assert isinstance(maildrop, Maildir)
+        self.assertEqual(maildrop._root, b"/elsewhere/alice/Maildir")

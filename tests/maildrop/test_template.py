@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from popd.maildrop.interfaces import (
-    IMaildropStore,
+    IRelocatingStore,
     MaildropPermanentError,
     MaildropTemporaryError,
 )
@@ -85,8 +85,21 @@ class TemplateTests(SynchronousTestCase):
             self.assertEqual(MaildirStore.from_template(f"maildir:{template}").fixed, fixed)
 
     def test_interface(self) -> None:
-        """It provides IMaildropStore."""
-        self.assertTrue(verifyObject(IMaildropStore, MaildirStore.from_template("maildir:/x")))
+        """It provides IRelocatingStore."""
+        self.assertTrue(verifyObject(IRelocatingStore, MaildirStore.from_template("maildir:/x")))
+
+    def test_elsewhere(self) -> None:
+        """One user's Maildir may be where another template says."""
+        store = MaildirStore.from_template("maildir:/srv/{user}")
+        for template, path in (
+            ("/home/{local}/Maildir", b"/home/alice/Maildir"),
+            ("/home/x/Maildir", b"/home/x/Maildir"),
+        ):
+            self.assertEqual(store.maildrop_at(f"maildir:{template}", ALICE)._root, path)
+        for template in ("maildir:/{home}", "maildir:x", "mbox:/x", "maildir:/home/{domain}"):
+            with self.assertRaises(MaildropPermanentError) as caught:
+                store.maildrop_at(template, BOB)
+            self.assertIn("'bob': ", str(caught.exception))
 
 
 class WrongTemplateTests(SynchronousTestCase):
@@ -246,3 +259,19 @@ class MissingTests(MaildirTestCase):
         self.inject("stat", errno.EIO, str(self.ground))
         self.assert_error(UserName("carol", "example.org"))
         self.assert_error(ALICE)
+
+    def test_elsewhere(self) -> None:
+        """It is empty within the fixed part of the template, and an error outside."""
+        carol = UserName("carol")
+        for path, error in (
+            (self.ground / "carol", False),
+            (self.ground / ".." / self.ground.name / "carol", True),
+            (self.ground.with_name("carol"), True),
+            (self.ground.with_name(f"{self.ground.name}-carol"), True),
+        ):
+            maildrop = self.store.maildrop_at(f"maildir:{path}", carol)
+            if error:
+                self.assertRaises(MaildropTemporaryError, maildrop.open)
+            else:
+                self.assertEqual(len(maildrop.open()), 0)
+            maildrop.release()

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass, field
+from hashlib import md5
 from typing import TYPE_CHECKING, assert_never
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from popd.protocol.channel import Channel
+from popd.protocol.credentials import (
+    CertificateCredentials,
+    Credentials,
+    DigestCredentials,
+    PasswordCredentials,
+    ScramCredentials,
+    ScramKeys,
+    TokenCredentials,
+)
 from popd.protocol.events import (
     Authenticate,
     Close,
     CloseReason,
     Commit,
+    Lookup,
     Problem,
     Reply,
     Send,
@@ -21,16 +33,20 @@ from popd.protocol.events import (
     Stream,
 )
 from popd.protocol.message import MessageEncoder, OctetCounter
-from popd.protocol.session import GREETING, Session
+from popd.protocol.session import Session
 from popd.protocol.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from popd.protocol.credentials import PasswordCredentials
-
 PROTECTED = Channel(tls=True)
 """Under TLS, as most sessions are."""
+
+CRAM_SECRET = b"tanstaaftanstaaf"
+"""The password in RFC 2195 section 2."""
+
+APOP_SECRET = b"tanstaaf"
+"""The password in RFC 1939 section 7."""
 
 MAIL = (
     b"Subject: one\n\nfirst\n",
@@ -56,6 +72,23 @@ def byte_by_byte(data: bytes) -> list[bytes]:
     return [data[i : i + 1] for i in range(len(data))]
 
 
+def good(credentials: Credentials) -> bool:
+    """Tell whether somebody is let in: with the password ``secret``, say."""
+    match credentials:
+        case PasswordCredentials(password=password):
+            return password == b"secret"
+        case ScramCredentials(proven=proven):
+            return proven
+        case TokenCredentials(token=token):
+            return token.startswith(b"good")
+        case DigestCredentials(_, challenge, response, "CRAM-MD5"):
+            return response == hmac.digest(CRAM_SECRET, challenge, "md5").hex().encode()
+        case DigestCredentials(_, challenge, response):
+            return response == md5(challenge + APOP_SECRET).hexdigest().encode()  # noqa: S324
+        case CertificateCredentials():
+            return True
+
+
 @dataclass
 class World:
     """Answers a session's events at once, and writes down what happened."""
@@ -65,13 +98,16 @@ class World:
     login_problem: Problem | None = None
     message_problem: Problem | None = None
     commit_failures: int = 0
-    credentials: list[PasswordCredentials] = field(default_factory=list)
+    keys: ScramKeys | None = None
+    lookup_problem: Problem | None = None
+    lookups: list[Lookup] = field(default_factory=list)
+    credentials: list[Credentials] = field(default_factory=list)
     committed: frozenset[int] | None = None
     closed: CloseReason | None = None
-    output: bytes = GREETING
 
     def __post_init__(self) -> None:
         self.session = Session(self.channel)
+        self.output = self.session.greeting
         self.snapshot = Snapshot(
             [size(message) for message in self.messages],
             [b"uid-%d" % i for i in range(1, len(self.messages) + 1)],
@@ -94,6 +130,8 @@ class World:
                 self.output += data
             case Authenticate(credentials):
                 self.authenticate(credentials)
+            case Lookup():
+                self.look_up(event)
             case Send():
                 self.send(event)
             case Stream(pieces):
@@ -114,12 +152,20 @@ class World:
                 assert_never(event)
         return True
 
-    def authenticate(self, credentials: PasswordCredentials) -> None:
-        """Let everybody in whose password is ``secret``."""
+    def look_up(self, lookup: Lookup) -> None:
+        """Find the same keys for everybody."""
+        self.lookups.append(lookup)
+        if self.lookup_problem is not None or self.keys is None:
+            self.session.denied(self.lookup_problem or Problem.TEMPORARY)
+        else:
+            self.session.found(self.keys)
+
+    def authenticate(self, credentials: Credentials) -> None:
+        """Let everybody in whose credentials are good."""
         self.credentials.append(credentials)
         if self.login_problem is not None:
             self.session.denied(self.login_problem)
-        elif credentials.password == b"secret":
+        elif good(credentials):
             self.session.authenticated(self.snapshot)
         else:
             self.session.denied(Problem.CREDENTIALS)
@@ -151,13 +197,12 @@ class ConversationCase(SynchronousTestCase):
         Returns the world after it, as it is when the conversation came byte by byte.
         """
         said = b"".join(line[3:] + b"\r\n" for line in lines if line.startswith(b"C: "))
-        expected = GREETING + b"".join(
-            line[3:] + b"\r\n" for line in lines if line.startswith(b"S: ")
-        )
+        expected = b"".join(line[3:] + b"\r\n" for line in lines if line.startswith(b"S: "))
         for cut in (whole, byte_by_byte):
             result = World(**world)  # type: ignore[arg-type]
+            greeting = result.output
             result.say(cut(said))
-            self.assertEqual(result.output, expected, f"cut {cut.__name__}")
+            self.assertEqual(result.output, greeting + expected, f"cut {cut.__name__}")
         return result
 
     def after_login(self, *lines: bytes, **world: object) -> World:

@@ -13,7 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from popd.protocol.channel import Channel
 from popd.protocol.lines import LINE_LIMIT
+from popd.protocol.offer import WAYS, Offer
 from tests.protocol.helpers import MAIL, PROTECTED, World, byte_by_byte, size, whole
+from tests.protocol.scram import derive
 
 VERBS = (
     *(b"USER", b"PASS", b"AUTH", b"CAPA", b"STAT", b"LIST", b"UIDL", b"RETR", b"TOP", b"DELE"),
@@ -23,6 +25,30 @@ WORDS = (
     *(b"", b" ", b"1", b"2", b"3", b"4", b"0", b"-1", b"joe", b"secret", b"99999999999", b"*"),
     *(b"=", b64encode(b"\0joe\0secret"), b64encode(b"joe"), b"\xff", b"\0", b"x" * LINE_LIMIT),
 )
+MECHANISMS = (
+    *(b"AUTH SCRAM-SHA-256", b"AUTH SCRAM-SHA-256-PLUS", b"AUTH OAUTHBEARER", b"AUTH XOAUTH2"),
+    *(b"AUTH CRAM-MD5", b"AUTH EXTERNAL", b"APOP joe", b"AUTH LOGIN", b"AUTH PLAIN", b"*", b""),
+)
+RESPONSES = st.sampled_from(
+    [
+        *(b"", b" =", b" *", b" " + b"0" * 32),
+        *(
+            b" " + b64encode(response)
+            for response in (
+                *(b"n,,n=joe,r=a", b"p=tls-exporter,,n=joe,r=a", b"c=biws,r=a1@x,p=" + b"A" * 44),
+                *(b"n,a=joe,\1auth=Bearer bad\1\1", b"user=joe\1auth=Bearer bad\1\1"),
+                *(b"joe " + b"0" * 32, b"\0joe\0x", b"joe", b"\xff"),
+            )
+        ),
+    ]
+)
+EVERYTHING = Channel(
+    tls=True,
+    offer=Offer.of(WAYS, lambda: b"1@x"),
+    bindings=lambda _: b"binding",
+    certificate=True,
+)
+KEYS = derive(b"secret", b"salt", 1)
 ENDS = (b"\r\n", b"\n", b"", b"\r", b" \r\n")
 LINES = st.builds(
     lambda verb, words, end: b" ".join([verb, *words]) + end,
@@ -59,6 +85,37 @@ class AnyOctetsTests(SynchronousTestCase):
         self.assertEqual(worlds[0].output, worlds[1].output)
         self.assertEqual(worlds[0].committed, worlds[1].committed)
         self.assertEqual(worlds[0].credentials, worlds[1].credentials)
+
+
+class LoginTests(SynchronousTestCase):
+    """What holds for whatever a client sends to log in."""
+
+    lines = st.lists(
+        st.builds(bytes.__add__, st.sampled_from(MECHANISMS), RESPONSES)
+        | RESPONSES.map(lambda response: response[1:]),
+        max_size=20,
+    )
+
+    @given(lines)
+    def test_answered(self, lines: list[bytes]) -> None:
+        """Every line gets one answer of one line, whichever exchange it is in."""
+        world = World(channel=EVERYTHING, keys=KEYS, messages=())
+        for line in lines:
+            if world.closed is not None or world.session.logged_in:
+                break
+            before = len(world.output)
+            world.say([line + b"\r\n"])
+            self.assertRegex(world.output[before:], rb"\A(\+OK |-ERR |\+ )[\x20-\x7e]*\r\n\Z", line)
+
+    @given(lines)
+    def test_chunks(self, lines: list[bytes]) -> None:
+        """How the stream is cut changes nothing."""
+        worlds = [World(channel=EVERYTHING, keys=KEYS) for _ in range(2)]
+        for world, cut in zip(worlds, (whole, byte_by_byte), strict=True):
+            world.say(cut(b"\r\n".join(lines)))
+        self.assertEqual(worlds[0].output, worlds[1].output)
+        self.assertEqual(worlds[0].credentials, worlds[1].credentials)
+        self.assertEqual(worlds[0].lookups, worlds[1].lookups)
 
 
 class MaildropMachine(RuleBasedStateMachine):

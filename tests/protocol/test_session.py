@@ -58,17 +58,17 @@ class LoginTests(ConversationCase):
         world = self.converse(
             *(b"C: USER joe", b"S: +OK send PASS", b"C: PASS  a b  ", DENIED),
         )
-        self.assertEqual(world.credentials[0].password, b" a b  ")
+        self.assertEqual(world.credentials, [PasswordCredentials(b"joe", b" a b  ")])
 
     def test_spaces_round_name(self) -> None:
         """Spaces round a user name are dropped."""
         world = self.converse(b"C: USER  joe ", b"S: +OK send PASS", b"C: PASS secret", LOGIN[3])
-        self.assertEqual(world.credentials[0].username, b"joe")
+        self.assertEqual(world.credentials, [PasswordCredentials(b"joe", b"secret")])
 
     def test_user_twice(self) -> None:
         """The last USER counts."""
         world = self.converse(b"C: USER ann", b"S: +OK send PASS", *LOGIN)
-        self.assertEqual(world.credentials[0].username, b"joe")
+        self.assertEqual(world.credentials, [PasswordCredentials(b"joe", b"secret")])
 
     def test_incomplete(self) -> None:
         """USER without a name, PASS without a password or before USER are errors."""
@@ -128,7 +128,8 @@ class AuthTests(ConversationCase):
     def test_initial_response(self) -> None:
         """PLAIN with an initial response takes one line."""
         world = self.converse(b"C: auth plain " + b64(b"\0joe\0secret"), LOGIN[3])
-        self.assertEqual(world.credentials, [PasswordCredentials(b"joe", b"secret")])
+        expected = PasswordCredentials(b"joe", b"secret", mechanism="PLAIN")
+        self.assertEqual(world.credentials, [expected])
 
     def test_plain_in_two_lines(self) -> None:
         """Without an initial response the challenge is a plus sign and a space."""
@@ -172,7 +173,6 @@ class AuthTests(ConversationCase):
             *(b"C: AUTH PLAIN =", malformed),
             *(b"C: AUTH PLAIN", b"S: + ", b"C: ", malformed),
             *(b"C: AUTH PLAIN", b"S: + ", b"C: USER joe", not_base64),
-            *(b"C: AUTH PLAIN " + b64(b"admin\0joe\0secret"), malformed),
             *LOGIN,
         )
 
@@ -188,7 +188,8 @@ class AuthTests(ConversationCase):
         """An initial response may be far longer than 255 octets (RFC 5034 section 4)."""
         password = b"p" * 6_000
         world = self.converse(b"C: AUTH PLAIN " + b64(b"\0joe\0" + password), DENIED)
-        self.assertEqual(world.credentials[0].password, password)
+        expected = PasswordCredentials(b"joe", password, mechanism="PLAIN")
+        self.assertEqual(world.credentials, [expected])
 
     def test_forgets_user(self) -> None:
         """AUTH forgets a USER before it."""
