@@ -116,9 +116,9 @@ class SQLite(Driver):
 
     def complete(self, connect: Mapping[str, Any]) -> dict[str, Any]:
         """Return what to connect with; half the time is for waiting while others write."""
-        self._path = Path(str(connect.get("database", "")))
-        if not self._path.is_absolute() and "database" not in connect:
+        if not connect.get("database"):
             raise ValueError("needs the path of a database file")
+        self._path = Path(str(connect["database"]))
         self._path.open("rb").close()
         return {
             "timeout": self.timeout / 2,

@@ -31,7 +31,7 @@ class Login:
     """One way for a user to log in.
 
     :param account: what he is if he does.
-    :param password: how the password is stored; ``""`` if there is none.
+    :param password: how the password is stored, be it as SCRAM keys; ``""`` if there is none.
     :param scram: how its SCRAM keys are stored, by mechanism, as far as they are.
     """
 
@@ -127,15 +127,9 @@ def _login(row: Mapping[str, Any], asked: str) -> Login:
     fields = {column: text for column, text in texts.items() if column not in _OWN}
     if fields.get("app") == "":
         raise ValueError("the app password has no name")
-    return Login(
-        Account.read(str(user), fields),
-        texts.get("password", ""),
-        {
-            mechanism: texts[column]
-            for mechanism, column in SCRAM_COLUMNS.items()
-            if texts.get(column)
-        },
-    )
+    scram = {name: texts[column] for name, column in SCRAM_COLUMNS.items() if texts.get(column)}
+    password = texts.get("password") or next(iter(scram.values()), "")
+    return Login(Account.read(str(user), fields), password, scram)
 
 
 def _text(column: str, value: Any) -> str:

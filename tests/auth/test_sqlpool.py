@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from popd.auth import sqldrivers
@@ -27,13 +28,10 @@ TIMEOUT = 4.0
 class Reactor(MemoryReactorClock):
     """Runs from the beginning; what threads have for it comes at once."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.hasRunYet = True
-
-    def callWhenRunning(self, call: Callable[..., object], *args: Any, **kw: Any) -> None:
+    def callWhenRunning(self, *call: Any, **kw: Any) -> None:
         """Call at once."""
-        call(*args, **kw)
+        function, *args = call
+        function(*args, **kw)
 
     def callFromThread(self, call: Callable[..., object], *args: Any, **kw: Any) -> None:
         """Call at once."""
@@ -57,10 +55,8 @@ class Threads:
         def work() -> None:
             try:
                 result = call(*args, **kw)
-            except Exception as error:  # noqa: BLE001 - whatever it was
-                from twisted.python.failure import Failure  # noqa: PLC0415
-
-                done(False, Failure(error))
+            except Exception:  # noqa: BLE001 - whatever it was
+                done(False, Failure())
             else:
                 done(True, result)
 
@@ -258,6 +254,6 @@ class Pool(SynchronousTestCase):
 
     def test_impossible_name(self) -> None:
         """A name that the database has no letters for is nobody's."""
-        self.driver.is_impossible = lambda error: True  # type: ignore[method-assign]
+        self.patch(self.driver, "is_impossible", bool)
         self.database = self.make("SELECT password FROM nobody WHERE name = :user")
         self.assertEqual(self.answer("alice"), [((), [])])

@@ -68,8 +68,8 @@ class Default(SynchronousTestCase):
         """It finds a user and his app passwords, and nobody else's."""
         connection = sqlite3.connect(":memory:")
         self.addCleanup(connection.close)
-        for statement in SCHEMA:
-            connection.execute(statement)
+        for table in SCHEMA:
+            connection.execute(table)
         for name in ("alice", "bob"):
             connection.execute("INSERT INTO popd_users (name, password) VALUES (?, 'x')", [name])
             for app in ("phone", "scanner"):

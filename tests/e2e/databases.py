@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from contextlib import suppress
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -103,7 +103,7 @@ class Program:
     def stop(self) -> None:
         """End it at once, with all connections.  A second call does nothing."""
         if self.process is not None:
-            with suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(signal.SIGCONT)
             self.process.send_signal(self.stop_signal)
             self.process.wait(LIMIT)
@@ -257,7 +257,7 @@ class MariaDB(Program):
     def connect(self) -> Any:
         """Return a connection."""
         connection = pymysql.connect(unix_socket=f"{self.root}/socket", user="root")
-        with suppress(pymysql.OperationalError):  # there is no such database yet
+        with contextlib.suppress(pymysql.OperationalError):  # there is no such database yet
             connection.select_db("mail")
         return connection
 
