@@ -20,10 +20,13 @@ MODULES = {
     ): path
     for path in sorted(ROOT.rglob("*.py"))
 }
-FLOORS = ("popd.protocol", "popd.maildrop", "popd.auth", "popd.server", "popd")
-"""From the ground up; what is in no package is on the top floor."""
+FLOORS = ("popd.protocol", "popd.maildrop", "popd.auth", "popd.server", "popd", "popd.ctl")
+"""From the ground up; what is in no other package is on the floor of ``popd.tap``."""
 
-TWISTED_FREE = ("popd.protocol", "popd.maildrop", "popd.auth.schemes", "popd.auth.passwd")
+TWISTED_FREE = (
+    *("popd.protocol", "popd.maildrop", "popd.auth.schemes", "popd.auth.scramkeys"),
+    *("popd.auth.passwd", "popd.auth.passwdline", "popd.auth.appfile", "popd.auth.apppass"),
+)
 MAX_LINES = 450
 
 
@@ -34,7 +37,8 @@ def is_in(module: str, package: str) -> bool:
 
 def floor(module: str) -> int:
     """Return the number of the floor that *module* is on."""
-    return next(number for number, package in enumerate(FLOORS) if is_in(module, package))
+    home = max(FLOORS, key=lambda package: is_in(module, package) * len(package))
+    return FLOORS.index(home)
 
 
 def imports(path: Path, *, top_level: bool = False) -> Iterator[str]:
@@ -59,7 +63,9 @@ class LayerTests(SynchronousTestCase):
 
     def test_all_floors_inhabited(self) -> None:
         """These tests look at the modules that there are."""
-        self.assertEqual({floor(module) for module in MODULES if module != "popd"}, set(range(5)))
+        self.assertEqual(
+            {floor(module) for module in MODULES if module != "popd"}, set(range(len(FLOORS)))
+        )
 
     def test_downwards(self) -> None:
         """A module imports from its own floor and from those below."""

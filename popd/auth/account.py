@@ -99,9 +99,11 @@ class Account:
         for field, text in fields.items():
             attribute, parse = FIELDS[field]
             try:
-                values[attribute] = parse(text)
+                value = parse(text)
             except ValueError:
                 raise ValueError(f"the field {field} has a value that means nothing") from None
+            # Where two fields are one attribute, ``nologin disabled=no``, what keeps out counts.
+            values[attribute] = value or values.get(attribute, value)
         return cls(name, **values)
 
 

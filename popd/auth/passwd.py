@@ -1,48 +1,23 @@
-"""The password file: Dovecot's passwd-file format, read again whenever it changes.
-
-One user a line (https://doc.dovecot.org, "Passwd-file")::
-
-    user:{SCHEME}password:uid:gid:gecos:home:shell:extra fields
-
-Only the first two fields have to be there.  Empty lines and those that begin with ``#`` mean
-nothing.
-"""
+"""The password file: Dovecot's passwd-file format, read again whenever it changes."""
 
 from __future__ import annotations
 
-import io
-import logging
-import os
 import secrets
-import stat
-import threading
 import time
 from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from popd.auth import schemes
-from popd.maildrop.user import UserName
+from popd.auth.passwdline import SCRAM_FIELDS, BarredError, Entry
+from popd.auth.reread import RereadFile, Table
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
 
+    from popd.auth.account import Account
+
 __all__ = ["PasswordFile"]
-
-_log = logging.getLogger(__name__)
-
-_FRESH_NS: Final = 2_000_000_000
-"""A file changed less than this before it was read may change again without looking changed:
-clocks of file systems tick up to 2 seconds apart (FAT) and disagree between hosts."""
-
-_MAX_PROBLEMS: Final = 100
-"""So many broken lines are reported one by one, the rest only counted."""
-
-_RESTRICTIONS: Final = frozenset(
-    {"allow_nets", "allow_real_nets", "delay_until", "fail", "host", "login_user", "master"}
-    | {"noauthenticate", "nologin", "proxy", "proxy_maybe", "user"}
-)
-"""Dovecot's extra fields that keep a user out, or let him into another's place."""
 
 _DUMMY: Final = (
     "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=4"
@@ -50,18 +25,19 @@ _DUMMY: Final = (
 )
 """What an unknown user is checked against where there is no known one.  Nobody's password."""
 
+_BARRED: Final = "*"
+"""What is kept of a user who cannot log in.  No stored password looks like it."""
+
 
 class PasswordFile:
     """Who may log in according to a file.  May be used from several threads.
 
-    A change of the file counts from the next `verify` on; while that one reads the file, others
-    go by what it said before, and wait for nothing.  Replace the file by renaming a new one over
-    it, so that nobody reads half of it.  If it cannot be read any more, the users read last
-    remain.
+    A change of the file counts at once, see `RereadFile`.
 
     Broken lines are logged with their number, kept in `problems`, and do not matter to the users
     on other lines.  If two lines are for one user, the first counts.  A user with an extra field
-    that restricts who may log in from where, which popd does not enforce, cannot log in at all.
+    that restricts who may log in from where, and which popd does not enforce or understand, cannot
+    log in at all.  One without a password cannot log in by any.
 
     :param path: the file.
     :param key: secret; decides whom an unknown user resembles, see `verify`.  Processes that
@@ -78,153 +54,102 @@ class PasswordFile:
         key: bytes | None = None,
         now: Callable[[], int] = time.time_ns,
     ) -> None:
-        self.path = Path(path)
-        self._path = str(path)  # which os.stat takes in half the time
         self._key = key or secrets.token_bytes(16)
-        self._now = now
-        self._lock = threading.Lock()
-        self._lost = False
-        self._fingerprint: object = None
-        self._digest = b""
-        self._table = _Table()
-        self._read()
+        self._file = RereadFile(path, _Users, now)
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What was wrong with the file when it was read last: ``path:line: reason`` each."""
-        return tuple(f"{self.path}:{problem}" for problem in self._table.report())
+        return self._file.problems
+
+    @property
+    def schemes(self) -> frozenset[str]:
+        """How passwords are stored in it.  The file is not read again to find out."""
+        return frozenset(self._file.peek().schemes)
 
     def version(self) -> object:
         """Return what is equal as long as the file cannot have changed since it was read."""
-        try:
-            fingerprint = _fingerprint(os.stat(self._path))  # noqa: PTH116 - half the time
-        except OSError:
-            return object()
-        return fingerprint if fingerprint == self._fingerprint else object()
+        return self._file.version()
 
-    def verify(self, name: str, password: bytes, bare: str = "") -> bool:
-        """Tell whether *password* is that of the user whose canonical name is *name*.
+    def is_current(self) -> bool:
+        """Tell whether a question can be answered without reading the file."""
+        return self._file.is_current()
+
+    def find(self, name: str, bare: str = "") -> Entry | None:
+        """Return what there is about the user whose canonical name is *name*; None if nothing.
 
         :param bare: what the user may be called here instead, without the default domain.
+        """
+        return self._file.table().find(name, bare)
+
+    def verify(self, name: str, password: bytes, bare: str = "") -> Account | None:
+        """Return the user called *name* (see `find`) if that is his password, else None.
 
         An unknown user costs what a known one costs: the password is then checked against that
         of another user, the same each time for the same name.
 
         :raises Exception: it could not be found out, for want of memory for example.
         """
-        table = self._current()
+        table = self._file.table()
         digest = blake2b(name.encode(errors="backslashreplace"), digest_size=8, key=self._key)
-        other = table.fields[int.from_bytes(digest.digest(), "big") % len(table.fields)]
-        field = table.users.get(name, table.users.get(bare))
-        return schemes.parse(field or other).verify(password) and bool(field)
-
-    def _current(self) -> _Table:
-        """Return the users, after reading the file again if it may have changed."""
-        if self._lock.acquire(blocking=False):
-            try:
-                self._refresh()
-            finally:
-                self._lock.release()
-        return self._table
-
-    def _refresh(self) -> None:
-        """Read the file again if it may have changed; on failure say so once."""
-        try:
-            if _fingerprint(self.path.stat()) != self._fingerprint:
-                self._read()
-        except (OSError, ValueError) as reason:
-            if not self._lost:
-                _log.error("%s; the users read before remain", reason)
-            self._lost = True
-        else:
-            if self._lost:
-                _log.warning("%s: can be read again", self.path)
-            self._lost = False
-
-    def _read(self) -> None:
-        """Read the file, unless it says what it said before."""
-        with open(self.path, "rb", opener=_open) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ValueError(f"{self.path}: not a regular file")
-            fresh = status.st_ctime_ns > self._now() - _FRESH_NS
-            content = file.read()
-        self._fingerprint = None if fresh else _fingerprint(status)
-        digest = blake2b(content).digest()
-        if digest != self._digest:
-            self._table = _Table(io.BytesIO(content))
-            self._digest = digest
-            for problem in self.problems:
-                _log.warning("%s", problem)
+        other = table.others[int.from_bytes(digest.digest(), "big") % len(table.others)]
+        entry = table.find(name, bare)
+        known = entry is not None and bool(entry.password)
+        stored = entry.password if entry and known else other.partition(":")[0]
+        right = schemes.parse(stored).verify(password) and known
+        return entry.account(name) if entry and right else None
 
 
-def _open(path: str, flags: int) -> int:
-    """Open without waiting for whoever may write to a FIFO."""
-    return os.open(path, flags | os.O_NONBLOCK)
+class _Users(Table):
+    """What the lines of a password file say.
 
+    `users` has what is kept of each user by canonical name: the stored password, with a colon and
+    the extra fields behind it if there are any, since a million small objects cost more; `others`
+    has those among them that begin with a password, and never nothing.
 
-def _fingerprint(status: os.stat_result) -> tuple[int, int, int, int]:
-    """Return what differs after a change, save one within the same tick of the clock."""
-    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
-
-
-class _Table:
-    """What the lines of a file say.
-
-    `users` has each user's password field by canonical name, ``""`` for who cannot log in;
-    `fields` has all the others, and never nothing.
+    :param before: what the file said before; what is as it was need not be checked, or kept twice.
     """
 
-    __slots__ = ("_problems", "_unnamed", "fields", "users")
+    __slots__ = ("_before", "others", "schemes", "users")
 
-    def __init__(self, lines: Iterable[bytes] = ()) -> None:
+    def __init__(self, lines: Iterable[bytes] = (), before: _Users | None = None) -> None:
         self.users: dict[str, str] = {}
-        self._problems: list[str] = []
-        self._unnamed = 0
-        for number, line in enumerate(lines, 1):
-            try:
-                self._add(line)
-            except ValueError as reason:
-                if len(self._problems) < _MAX_PROBLEMS:
-                    self._problems.append(f"{number}: {reason}")
-                else:
-                    self._unnamed += 1
-        self.fields = [field for field in self.users.values() if field] or [_DUMMY]
+        self.schemes: set[str] = set()
+        self._before = before.users if before else {}
+        super().__init__(lines)
+        del self._before
+        none = ("", ":", _BARRED)
+        self.others = [kept for kept in self.users.values() if kept[:1] not in none] or [_DUMMY]
 
-    def report(self) -> list[str]:
-        """Return what is wrong, ``line: reason`` each."""
-        more = [f" {self._unnamed} more lines are wrong"] if self._unnamed else []
-        return self._problems + more
-
-    def _add(self, line: bytes) -> None:
-        """Take in one line.
-
-        :raises ValueError: something is wrong with it.  The text repeats nothing of the line.
-        """
-        if not line.strip() or line.startswith(b"#"):
-            return
-        try:
-            text = line.rstrip(b"\r\n").decode()
-        except UnicodeDecodeError:
-            raise ValueError("the line is not UTF-8") from None
-        given, *fields = text.split(":", 7)
-        if not fields:
-            raise ValueError("there is no colon behind the user name")
-        user = UserName.parse(given)
-        if user is None:
-            raise ValueError("no user can have this name")
-        name, password = str(user), fields[0]
+    def add(self, text: str) -> None:
+        """See `Table.add`."""
+        entry = Entry.parse(text)
+        name, extras = entry.name, entry.extras
         if name in self.users:
             raise ValueError("this user has an earlier line, which is the one that counts")
-        if restrictions := _RESTRICTIONS.intersection(_extra_fields(fields)):
-            self.users[name] = ""
-            names = ", ".join(sorted(restrictions))
-            raise ValueError(f"this user cannot log in: popd does not enforce {names}")
-        if password:
-            schemes.parse(password)
-        self.users[name] = password
+        kept = f"{entry.password}:{extras}" if extras else entry.password
+        before = self._before.get(name)
+        if kept == before and kept != _BARRED:
+            kept = before
+        else:
+            try:
+                entry.check()
+            except BarredError:
+                self.users[name] = _BARRED
+                raise
+        self.users[name] = kept
+        if entry.password:
+            self.schemes.add(schemes.scheme_of(entry.password))
+            fields = extras.lower()
+            self.schemes.update(s for name, s in SCRAM_FIELDS.items() if name in fields)
 
-
-def _extra_fields(fields: list[str]) -> list[str]:
-    """Return the names of the extra fields, in lower case."""
-    return [extra.partition("=")[0].lower() for extra in "".join(fields[6:]).split()]
+    def find(self, name: str, bare: str) -> Entry | None:
+        """See `PasswordFile.find`."""
+        for key in (name, bare):
+            kept = self.users.get(key)
+            if kept == _BARRED:
+                return None
+            if kept is not None:
+                password, _, extras = kept.partition(":")
+                return Entry(key, password, extras)
+        return None

@@ -18,14 +18,16 @@ import argon2.exceptions
 import argon2.low_level
 import bcrypt
 
-from popd.auth import crypt3
+from popd.auth import crypt3, scramkeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from popd.protocol.credentials import ScramKeys
+
     Check = Callable[[bytes], bool]
 
-__all__ = ["MAX_PASSWORD_OCTETS", "StoredPassword", "parse"]
+__all__ = ["MAX_PASSWORD_OCTETS", "StoredPassword", "parse", "scheme_of"]
 
 MAX_PASSWORD_OCTETS: Final = 1024
 """The longest password, in octets, that anybody can log in with."""
@@ -37,6 +39,8 @@ _ARGON2_MAX_LANES: Final = 64
 _BCRYPT_COSTS: Final = range(4, 17)
 _BCRYPT_MAX_OCTETS: Final = 72
 _SHA_CRYPT_MAX_ROUNDS: Final = 10_000_000
+
+_PLAIN: Final = ("PLAIN", "CLEARTEXT", "CLEAR")
 
 _FIELD: Final = re.compile(
     r"\{([A-Z0-9-]+)(?:\.(B64|BASE64|HEX))?\}(.*)", re.ASCII | re.DOTALL | re.IGNORECASE
@@ -59,17 +63,29 @@ class StoredPassword:
 
     :param scheme: its scheme, in upper case.
     :param check: tells whether a password is the one stored; it gets none that is impossible.
+    :param data: what is stored.
     """
 
-    __slots__ = ("_check", "scheme")
+    __slots__ = ("_check", "_data", "scheme")
 
-    def __init__(self, scheme: str, check: Check) -> None:
+    def __init__(self, scheme: str, check: Check, data: bytes = b"") -> None:
         self.scheme = scheme
         self._check = check
+        self._data = data
 
     def __repr__(self) -> str:
         """Return the scheme and nothing else."""
         return f"<StoredPassword {self.scheme}>"
+
+    @property
+    def plain(self) -> bytes | None:
+        """The password itself, where that is stored: what CRAM-MD5 and APOP need."""
+        return self._data if self.scheme in _PLAIN else None
+
+    @property
+    def scram_keys(self) -> ScramKeys | None:
+        """The keys, where SCRAM's are stored; the scheme is then the name of the mechanism."""
+        return scramkeys.parse(self.scheme, self._data) if self.scheme in scramkeys.HASHES else None
 
     def verify(self, password: bytes) -> bool:
         """Tell whether *password* is the one stored.
@@ -88,10 +104,10 @@ def parse(field: str) -> StoredPassword:
     """Return the stored password that *field* of a passwd-file describes.
 
     Known are Dovecot's schemes ARGON2ID and ARGON2I, BLF-CRYPT (bcrypt), SHA512-CRYPT,
-    SHA256-CRYPT, SSHA512, SSHA, PLAIN (CLEARTEXT, CLEAR), and CRYPT, which stands for any of the
-    crypts, yescrypt among them (also called YESCRYPT) where the system has it.  Case does not
-    matter, and ``.b64``, ``.base64`` or ``.hex`` after the name says how the data is encoded.
-    Data that begins with ``$`` needs no scheme, it is CRYPT.
+    SHA256-CRYPT, SSHA512, SSHA, SCRAM-SHA-256, SCRAM-SHA-1, PLAIN (CLEARTEXT, CLEAR), and CRYPT,
+    which stands for any of the crypts, yescrypt among them (also called YESCRYPT) where the system
+    has it.  Case does not matter, and ``.b64``, ``.base64`` or ``.hex`` after the name says how the
+    data is encoded.  Data that begins with ``$`` needs no scheme, it is CRYPT.
 
     :raises ValueError: the scheme is unknown, the data is malformed, or to verify it would
         exhaust the server.  The text says which and repeats nothing of the data.
@@ -108,9 +124,17 @@ def parse(field: str) -> StoredPassword:
     except ValueError:
         raise ValueError(f"the {scheme} data is not encoded as it says") from None
     try:
-        return StoredPassword(scheme, make(octets))
+        return StoredPassword(scheme, make(octets), octets)
     except ValueError as reason:
         raise ValueError(f"the {scheme} data {reason}") from None
+
+
+def scheme_of(field: str) -> str:
+    """Return the scheme of a *field* that can be parsed, in upper case and without encoding."""
+    if not field.startswith("{"):
+        return "CRYPT"
+    scheme = field[1:].partition("}")[0].partition(".")[0].upper()
+    return "PLAIN" if scheme in _PLAIN else scheme
 
 
 def _plain(stored: bytes) -> Check:
@@ -131,6 +155,16 @@ def _salted(algorithm: str) -> Callable[[bytes], Check]:
         return lambda password: compare_digest(
             digest, hashlib.new(algorithm, password + salt).digest()
         )
+
+    return make
+
+
+def _scram(mechanism: str) -> Callable[[bytes], Check]:
+    """Derive the keys of SCRAM from a password, and compare."""
+
+    def make(stored: bytes) -> Check:
+        scramkeys.check(mechanism, stored)
+        return partial(scramkeys.verify, mechanism, stored)
 
     return make
 
@@ -213,9 +247,8 @@ _SCHEMES: Final[dict[str, tuple[Callable[[bytes], Check], str]]] = {
     "CRYPT": (_crypt, ""),
     "SSHA512": (_salted("sha512"), "B64"),
     "SSHA": (_salted("sha1"), "B64"),
-    "PLAIN": (_plain, ""),
-    "CLEARTEXT": (_plain, ""),
-    "CLEAR": (_plain, ""),
+    **{mechanism: (_scram(mechanism), "") for mechanism in scramkeys.HASHES},
+    **dict.fromkeys(_PLAIN, (_plain, "")),
 }
 """How each scheme is verified, and the encoding of its data if nothing says otherwise."""
 

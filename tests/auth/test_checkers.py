@@ -18,6 +18,7 @@ from twisted.plugin import IPlugin
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from popd.auth.account import Account
 from popd.auth.checkers import PasswdCheckerFactory, PasswordFileChecker
 from popd.auth.passwd import PasswordFile
 
@@ -55,11 +56,11 @@ class Checking(FilesTestCase):
         verifyObject(ICredentialsChecker, self.checker)
 
     def test_right(self) -> None:
-        """The right password is answered with the canonical name."""
+        """The right password is answered with the account."""
         for name in (b"alice@example.org", b"Alice@EXAMPLE.ORG"):
             credentials = UsernamePassword(name, b"wonderland")
-            avatar_id = self.successResultOf(self.checker.requestAvatarId(credentials))
-            self.assertEqual(avatar_id, b"alice@example.org")
+            account = self.successResultOf(self.checker.requestAvatarId(credentials))
+            self.assertEqual(account, Account("alice@example.org"))
 
     def test_wrong(self) -> None:
         """Anything else is refused, after work in the same place."""
@@ -96,7 +97,8 @@ class Making(FilesTestCase):
     def test_file(self) -> None:
         """The name of a password file is all that it needs."""
         checker = self.factory.generateChecker(str(self.path))
-        self.assertEqual(checker._verify(b"alice@example.org", b"wonderland"), b"alice@example.org")
+        account = checker._verify(("alice@example.org", ""), b"wonderland")
+        self.assertEqual(account, Account("alice@example.org"))
 
     def assertRefused(self, argument: str, reason: str) -> None:
         """Assert that *argument* is refused for *reason*, in one line."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from base64 import b64decode
+from ipaddress import ip_network
 from pathlib import Path
 from time import time_ns
 
@@ -12,11 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from popd.auth import passwd, schemes
+from popd.auth import passwd, reread, schemes
+from popd.auth.account import Account
 from popd.auth.passwd import PasswordFile
+from popd.auth.passwdline import Entry
 from popd.auth.schemes import StoredPassword
 
 SECOND = 1_000_000_000
+
+# doveadm pw -s SCRAM-SHA-256 -p secret (Dovecot 2.3.19)
+KEYS = (
+    "{SCRAM-SHA-256}4096,KwUqHCscn9GjLHr17NUrFA==,OudE9XfNZUXLIdnRM5ZTuext3Blnb60sUezJG1MM1qE=,"
+    "t8coLzc/BmzgSXQoZpLiDysGZHVbVi9iGHxP8TBocLM="
+)
+SALT = b64decode("KwUqHCscn9GjLHr17NUrFA==")
 
 
 class Records(logging.Handler):
@@ -43,9 +54,9 @@ class PasswordFileTestCase(SynchronousTestCase):
         """Listen to the log, and keep it from the terminal."""
         self.path = Path(self.mktemp()).absolute()
         self.log = Records()
-        passwd._log.addHandler(self.log)
-        self.addCleanup(passwd._log.removeHandler, self.log)
-        self.patch(passwd._log, "propagate", False)
+        reread._log.addHandler(self.log)
+        self.addCleanup(reread._log.removeHandler, self.log)
+        self.patch(reread._log, "propagate", False)
 
     def file(self, *lines: str, age: int = 0) -> PasswordFile:
         """Return a password file of these lines, read as if *age* seconds after it was written."""
@@ -146,31 +157,101 @@ class Lines(PasswordFileTestCase):
         self.assertEqual(file.problems[-1], f"{self.path}: 10 more lines are wrong")
 
     def test_restrictions(self) -> None:
-        """A user whom an extra field restricts stays out, and later lines do not let him in."""
+        """Whom a field restricts that popd does not know stays out, and later lines let none in."""
         file = self.file(
-            "a:{PLAIN}1::::::nologin",
-            "b:{PLAIN}1::::::userdb_x=y Allow_Nets=10.0.0.0/8,fe80::/64 proxy=y",
-            "c:{PLAIN}1:::::: NOLOGIN=no",
-            "d:{PLAIN}1::::::userdb_nologin=y note=nologin",
+            "a:{PLAIN}1::::::login_user=x",
+            "b:{PLAIN}1::::::userdb_x=y Allow_Real_Nets=10.0.0.0/8,fe80::/64 proxy=y",
+            "c:{PLAIN}1:::::: PROXY=no",
+            "d:{PLAIN}1::::::userdb_proxy=y note=proxy",
             "a:{PLAIN}1",
         )
         for name in "abc":
-            self.assertFalse(file.verify(name, b"1"))
+            self.assertIsNone(file.verify(name, b"1"))
+            self.assertIsNone(file.find(name))
         self.assertTrue(file.verify("d", b"1"))
         self.assertProblems(
             file,
-            "1: this user cannot log in: popd does not enforce nologin",
-            "2: this user cannot log in: popd does not enforce allow_nets, proxy",
-            "3: this user cannot log in: popd does not enforce nologin",
+            "1: this user cannot log in: popd does not enforce login_user",
+            "2: this user cannot log in: popd does not enforce allow_real_nets, proxy",
+            "3: this user cannot log in: popd does not enforce proxy",
             "5: this user has an earlier line, which is the one that counts",
         )
+
+    def test_account(self) -> None:
+        """The extra fields that popd knows make the account."""
+        file = self.file(
+            "a:{PLAIN}1::::::userdb_x=y allow_nets=10.0.0.0/8,2001:db8::/32 quota=2k require_tls",
+            "b:{PLAIN}1:5:5:B:/home/b:/bin/sh:Maildrop=maildir:/srv/b master=yes",
+            "c:{PLAIN}1::::::nologin=no disabled=no",
+            "d:{PLAIN}1::::::disabled",
+            "e:{PLAIN}1::::::expires=2020-01-01",
+        )
+        networks = (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
+        accounts = (
+            Account("a", networks=networks, quota=2048, require_tls=True),
+            Account("b", maildrop="maildir:/srv/b", master=True),
+            Account("c", disabled=True),  # Dovecot heeds nologin whatever its value
+            Account("d", disabled=True),
+            Account("e", expires=1577836800.0),
+        )
+        for account in accounts:
+            self.assertEqual(file.verify(account.name, b"1"), account)
+            self.assertIsNone(file.verify(account.name, b"2"))
+        self.assertEqual(file.verify("d@example.org", b"1", "d"), Account("d@example.org", True))
+        self.assertProblems(file)
+
+    def test_senseless_fields(self) -> None:
+        """Whose field means nothing stays out; the report names the field and not its value."""
+        file = self.file(
+            "a:{PLAIN}1::::::quota=SECRET",
+            "b:{PLAIN}1::::::allow_nets=",
+            f"c:{{PLAIN}}1::::::scram_sha_256={KEYS[:-1]}",
+            f"d:{{PLAIN}}1::::::scram_sha_1={KEYS}",
+        )
+        for name in "abcd":
+            self.assertIsNone(file.verify(name, b"1"))
+        why = "this user cannot log in:"
+        self.assertProblems(
+            file,
+            f"1: {why} the field quota has a value that means nothing",
+            f"2: {why} the field allow_nets has a value that means nothing",
+            f"3: {why} in the field scram_sha_256, the SCRAM-SHA-256 data is malformed",
+            f"4: {why} the field scram_sha_1 has keys of another scheme",
+        )
+
+    def test_scram_keys(self) -> None:
+        """SCRAM keys are the password itself, or stand beside it; without one they do not count."""
+        file = self.file(
+            f"a:{KEYS}",
+            f"b:{{PLAIN}}secret::::::quota=1k scram_sha_256={KEYS}",
+            "c:{PLAIN}secret",
+            f"d:::::::scram_sha_256={KEYS}",
+        )
+        for name, has_keys in (("a", True), ("b", True), ("c", False), ("d", False)):
+            entry = file.find(name)
+            keys = entry and entry.scram_keys("SCRAM-SHA-256")
+            self.assertEqual(
+                keys and (keys.iterations, keys.salt), (4096, SALT) if has_keys else None
+            )
+            self.assertIsNone(entry and entry.scram_keys("SCRAM-SHA-1"))
+            self.assertEqual(bool(file.verify(name, b"secret")), name != "d")
+        self.assertEqual(file.schemes, {"PLAIN", "SCRAM-SHA-256"})
+        self.assertProblems(file)
+
+    def test_schemes(self) -> None:
+        """Which schemes are in use is known, by one name each."""
+        file = self.file("a:{clear.b64}eA==", "b:$6$saltsalt$" + "x" * 86, "c:")
+        self.assertEqual(file.schemes, {"PLAIN", "CRYPT"})
+        self.write("c:")
+        file.find("c")
+        self.assertEqual(file.schemes, set())
 
     def test_comment_in_latin_1(self) -> None:
         """A comment may be in any encoding."""
         self.path.write_bytes(b"# J\xfcrgen\nalice:{PLAIN}x\n")
         file = PasswordFile(self.path)
         self.assertEqual(file.problems, ())
-        self.assertEqual(list(file._table.users), ["alice"])
+        self.assertEqual(list(file._file._table.users), ["alice"])
 
     _pieces = st.sampled_from(["a", "B", "{PLAIN}", "{SSHA}", "$6$", ":", "::::::", "nologin", "#"])
 
@@ -183,10 +264,11 @@ class Lines(PasswordFileTestCase):
         meaningful = [
             line for line in content.split(b"\n") if not line.startswith(b"#") and line.strip()
         ]
-        self.assertLessEqual(len(file._table.users), len(meaningful))
+        self.assertLessEqual(len(file._file._table.users), len(meaningful))
         self.assertLessEqual(len(file.problems), len(meaningful))
-        for field in file._table.users.values():
-            self.assertTrue(field == "" or schemes.parse(field))
+        for name in file._file._table.users:
+            entry = file.find(name)
+            self.assertTrue(entry is None or entry.check() or not entry.password)
 
 
 class SameWork(PasswordFileTestCase):
@@ -208,12 +290,13 @@ class SameWork(PasswordFileTestCase):
 
     def test_one_each(self) -> None:
         """Known, unknown, locked and nameless users cost one verification each."""
-        file = self.file("a:1", "b:2", "locked:", "restricted:3::::::nologin")
+        file = self.file("a:1", "b:2", "locked:", "restricted:3::::::proxy")
         for name in ("a", "b", "c", "locked", "restricted", "", "..", "\ud800", "x" * 1000):
             for password in (b"right", b"wrong", b"", b"\0", b"x" * 2000):
                 self.verified.clear()
                 accepted = file.verify(name, password)
-                self.assertEqual(accepted, name in {"a", "b"} and password == b"right")
+                right = name in {"a", "b"} and password == b"right"
+                self.assertEqual(accepted, Account(name) if right else None)
                 self.assertEqual(len(self.verified), 1)
                 self.assertIn(self.verified[0], {"a": ["1"], "b": ["2"]}.get(name, ["1", "2"]))
 
@@ -260,13 +343,13 @@ class Changes(PasswordFileTestCase):
     def count_reads(self, file: PasswordFile) -> list[None]:
         """Return a list that grows with every reading of *file*."""
         reads: list[None] = []
-        read = file._read
+        read = file._file._read
 
         def counted() -> None:
             reads.append(None)
             read()
 
-        self.patch(file, "_read", counted)
+        self.patch(file._file, "_read", counted)
         return reads
 
     def test_rewritten(self) -> None:
@@ -301,29 +384,48 @@ class Changes(PasswordFileTestCase):
     def test_racily_clean(self) -> None:
         """A file that was fresh when read is read again, as its next change may not show."""
         file = self.file("a:{PLAIN}1", age=1)
-        self.patch(passwd, "_fingerprint", lambda _status: "as ever")
+        self.patch(reread, "_fingerprint", lambda _status: "as ever")
         self.write("a:{PLAIN}2")
         self.assertTrue(file.verify("a", b"2"))
 
     def test_not_fresh(self) -> None:
         """A file that was old when read need not be read again while it looks the same."""
-        self.patch(passwd, "_fingerprint", lambda _status: "as ever")
+        self.patch(reread, "_fingerprint", lambda _status: "as ever")
         file = self.file("a:{PLAIN}1", age=3)
         self.write("a:{PLAIN}2")
         self.assertTrue(file.verify("a", b"1"))
+
+    def test_unchanged_lines(self) -> None:
+        """What a line said before is neither checked nor kept anew; what bars a user is."""
+        file = self.file("a:{PLAIN}1::::::quota=1k", "b:{PLAIN}2", "c:{PLAIN}3::::::proxy")
+        kept = dict(file._file._table.users)
+        checked: list[str] = []
+        check = Entry.check
+
+        def noted(entry: Entry) -> object:
+            checked.append(entry.name)
+            return check(entry)
+
+        self.patch(Entry, "check", noted)
+        self.write("a:{PLAIN}1::::::quota=1k", "b:{PLAIN}4", "c:{PLAIN}3::::::proxy", "d:{PLAIN}5")
+        self.assertTrue(file.verify("b", b"4"))
+        self.assertEqual(checked, ["b", "c", "d"])
+        self.assertIs(file._file._table.users["a"], kept["a"])
+        self.assertIsNone(file.verify("c", b"3"))
+        self.assertEqual(len(file.problems), 1)
 
     def test_quiet(self) -> None:
         """Reading the same content again, or the same broken lines, reports nothing anew."""
         file = self.file("a:{PLAIN}1", "broken")
         reads = self.count_reads(file)
         self.log.take()
-        table = file._table
+        table = file._file._table
         for _ in range(5):
             self.assertTrue(file.verify("a", b"1"))
         self.path.touch()
         self.assertTrue(file.verify("a", b"1"))
         self.assertEqual(len(reads), 6)
-        self.assertIs(file._table, table)
+        self.assertIs(file._file._table, table)
         self.assertEqual(self.log.take(), [])
 
     def test_problems(self) -> None:
@@ -346,7 +448,7 @@ class Losses(PasswordFileTestCase):
             self.assertFalse(file.verify("b", b"2"))
         (line,) = self.log.take()
         self.assertTrue(line.startswith("ERROR "))
-        self.assertIn(f"'{self.path}'; the users read before remain", line)
+        self.assertIn(f"'{self.path}'; what was read before remains", line)
         self.write("b:{PLAIN}2")
         self.assertTrue(file.verify("b", b"2"))
         self.assertFalse(file.verify("a", b"1"))
@@ -401,7 +503,7 @@ class Threads(PasswordFileTestCase):
         """While one thread reads the file, the others go by the users read before."""
         file = self.file("a:{PLAIN}1")
         self.write("a:{PLAIN}2")
-        with file._lock:
+        with file._file._lock:
             self.assertTrue(file.verify("a", b"1"))
         self.assertTrue(file.verify("a", b"2"))
 
@@ -412,7 +514,7 @@ class Threads(PasswordFileTestCase):
         answers: list[bool] = []
 
         def log_in() -> None:
-            answers.extend(file.verify("a", b"1") for _ in range(100))
+            answers.extend(bool(file.verify("a", b"1")) for _ in range(100))
 
         threads = [threading.Thread(target=log_in) for _ in range(4)]
         for thread in threads:
