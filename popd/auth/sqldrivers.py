@@ -166,7 +166,8 @@ class PostgreSQL(Driver):
     def complete(self, connect: Mapping[str, Any]) -> dict[str, Any]:
         """Return what to connect with; libpq has its own names for all but the last two."""
         try:
-            given = self.module.conninfo.conninfo_to_dict(**connect)
+            info = self.module.conninfo
+            given = info.conninfo_to_dict(info.make_conninfo(**connect))
         except self.module.Error as error:
             raise ValueError(f"{error}".strip()) from None
         return {

@@ -80,8 +80,9 @@ class Database:
     def ask(self, questions: Sequence[Mapping[str, object]]) -> Deferred[list[Table]]:
         """Execute the query with each of *questions*, the values of its parameters.
 
-        Fails with `AuthTemporaryError` if the database cannot be reached or does not answer within
-        the driver's time-out, and with one of the driver's exceptions if it answers with an error.
+        Fails with `AuthTemporaryError` if the database cannot be reached, cannot answer now, or
+        does not within the driver's time-out; and with one of the driver's exceptions if it takes
+        the query for wrong.
         Who cancels it waits no longer; the database is asked all the same.
         """
         if self._pool is None:
@@ -159,9 +160,9 @@ class Database:
                 if self._driver.is_impossible(error):
                     _log.warning("the database takes it for nobody's name: %s", one_line(error))
                     return [((), []) for _ in job.questions]
-                if self._driver.is_broken(connection):
-                    job.is_lost = True
-                if job.aborted or not (job.is_lost and handle.used):
+                job.is_lost = not self._driver.is_wrong(error)
+                broken = self._driver.is_broken(connection)
+                if job.aborted or not (broken and handle.used):
                     raise
             connection.reconnect()
 

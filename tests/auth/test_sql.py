@@ -480,7 +480,7 @@ class Making(QuietCase):
             (self.toml(sqlite + "'SELEC :user'"), ': the query fails: near "SELEC": syntax error'),
             (self.toml(sqlite + "'SELECT :usr'"), ": the query: :usr is none of :domain"),
             (self.toml(sqlite + "'SELECT 1'"), ": the query has no :user in it"),
-            (self.toml(sqlite + "'SELECT :user FROM nobody'"), "no such table: nobody"),
+            (self.toml(sqlite + "'VALUES (nobody, :user)'"), "no such column: nobody"),
             (self.toml(sqlite + "'SELECT :user AS me'"), ": the query has a column me, which is"),
         ):
             error = self.assertRaises(

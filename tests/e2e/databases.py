@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
 import signal
 import subprocess
 import tempfile
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
