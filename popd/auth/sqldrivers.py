@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
@@ -57,15 +58,23 @@ class Driver:
     :param module: the module.
     :param connect: what its ``connect`` is given, in the administrator's words.
     :param timeout: seconds that anything may take, as far as the driver can see to it.
+    :param writable: whether connections are for changing something.
     :raises ValueError: that cannot be used.
     :raises OSError: that is not there.
     """
 
     dialect: ClassVar[Dialect] = STANDARD
+    begin: ClassVar[str] = ""
+    """Begins a transaction, where that needs to be said."""
+    table_options: ClassVar[str] = ""
+    """What stands behind a new table."""
 
-    def __init__(self, module: Any, connect: Mapping[str, Any], timeout: float) -> None:
+    def __init__(
+        self, module: Any, connect: Mapping[str, Any], timeout: float, *, writable: bool = False
+    ) -> None:
         self.module = module
         self.timeout = timeout
+        self.writable = writable
         self.arguments = self.complete(connect)
 
     def complete(self, connect: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,6 +106,12 @@ class Driver:
         del connection
         return Handle()
 
+    def make(self) -> None:
+        """Make the database, if that is nobody else's business.
+
+        :raises OSError: it cannot be made.
+        """
+
     def is_broken(self, connection: Any) -> bool:
         """Tell whether a connection on which something failed is of no more use."""
         del connection
@@ -112,18 +127,22 @@ class Driver:
 
 
 class SQLite(Driver):
-    """SQLite, opened for reading only."""
+    """SQLite."""
+
+    begin = "BEGIN IMMEDIATE"
 
     def complete(self, connect: Mapping[str, Any]) -> dict[str, Any]:
         """Return what to connect with; half the time is for waiting while others write."""
         if not connect.get("database"):
             raise ValueError("needs the path of a database file")
         self._path = Path(str(connect["database"]))
-        self._path.open("rb").close()
+        if not self.writable:
+            self._path.open("rb").close()
+        mode = "rw" if self.writable else "ro"
         return {
             "timeout": self.timeout / 2,
             **connect,
-            "database": f"file:{quote(str(self._path.absolute()))}?mode=ro",
+            "database": f"file:{quote(str(self._path.absolute()))}?mode={mode}",
             "uri": True,
             "isolation_level": None,
             "check_same_thread": False,  # who closes it is another thread
@@ -146,8 +165,12 @@ class SQLite(Driver):
 
     def is_wrong(self, error: Exception) -> bool:
         """Tell whether there is no such table, the file is no database, or the like."""
-        name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
-        return name in {"SQLITE_ERROR", "SQLITE_NOTADB"}
+        code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        return code in {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA, sqlite3.SQLITE_NOTADB}
+
+    def make(self) -> None:
+        """Make the file, if there is none."""
+        self._path.touch(0o640)
 
     def _identity(self) -> tuple[int, int] | None:
         """Return which file it is, or None if there is none."""
@@ -162,6 +185,7 @@ class PostgreSQL(Driver):
     """PostgreSQL by way of psycopg 3."""
 
     dialect = POSTGRESQL
+    begin = "BEGIN"
 
     def complete(self, connect: Mapping[str, Any]) -> dict[str, Any]:
         """Return what to connect with; libpq has its own names for all but the last two."""
@@ -183,8 +207,8 @@ class PostgreSQL(Driver):
         """Limit what it can do, and how long."""
         connection.execute(
             "SELECT set_config('statement_timeout', %s, false),"
-            " set_config('default_transaction_read_only', 'on', false)",
-            [str(ceil(self.timeout * 1000))],
+            " set_config('default_transaction_read_only', %s, false)",
+            [str(ceil(self.timeout * 1000)), "off" if self.writable else "on"],
         )
         # The server may be silent for good.  Its connection has a file descriptor of our own, since
         # libpq's may be another's at the moment when it would be shut down.
@@ -206,6 +230,8 @@ class MySQL(Driver):
     """MySQL or MariaDB by way of PyMySQL, whose own time-outs can be relied on."""
 
     dialect = MYSQL
+    begin = "BEGIN"
+    table_options = " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
 
     def complete(self, connect: Mapping[str, Any]) -> dict[str, Any]:
         """Return what to connect with."""
@@ -221,7 +247,7 @@ class MySQL(Driver):
             limit = f"max_execution_time = {ceil(self.timeout * 1000)}"
         with connection.cursor() as cursor:
             cursor.execute(f"SET SESSION {limit}")
-            cursor.execute("SET SESSION TRANSACTION READ ONLY")
+            cursor.execute(f"SET SESSION TRANSACTION READ {'WRITE' if self.writable else 'ONLY'}")
         return Handle()
 
     def is_broken(self, connection: Any) -> bool:
@@ -251,9 +277,10 @@ _KNOWN: Final[Mapping[str, tuple[type[Driver], str, str]]] = {
 """Each driver with the module that it needs, and the extra that brings that."""
 
 
-def load(settings: Settings) -> Driver:
+def load(settings: Settings, *, writable: bool = False) -> Driver:
     """Return the driver that *settings* name.
 
+    :param writable: whether something is to be changed.
     :raises ValueError: there is no such driver, or what it is to connect with is wrong.
     :raises OSError: there is no such database file.
     """
@@ -268,4 +295,4 @@ def load(settings: Settings) -> Driver:
         raise ValueError(reason) from error
     if getattr(module, "apilevel", "") != "2.0" or getattr(module, "threadsafety", 0) < 1:
         raise ValueError(f"{name} is no DB-API 2.0 module that can be used by several threads")
-    return kind(module, settings.connect, settings.timeout)
+    return kind(module, settings.connect, settings.timeout, writable=writable)

@@ -32,13 +32,16 @@ SCHEMA: Final = (
 CREATE TABLE popd_users (
     name VARCHAR(255) NOT NULL,
     password VARCHAR(512),
-    scram_sha_256 VARCHAR(255),
+    scram_sha_256 VARCHAR(512),
     disabled SMALLINT NOT NULL DEFAULT 0,
     require_tls SMALLINT NOT NULL DEFAULT 0,
     allow_nets VARCHAR(1024),
     maildrop VARCHAR(1024),
     quota VARCHAR(20),
     master SMALLINT NOT NULL DEFAULT 0,
+    expires VARCHAR(40),
+    no_delete SMALLINT NOT NULL DEFAULT 0,
+    min_interval VARCHAR(20),
     PRIMARY KEY (name)
 )""",
     """\
@@ -46,10 +49,10 @@ CREATE TABLE popd_app_passwords (
     name VARCHAR(255) NOT NULL,
     app VARCHAR(64) NOT NULL,
     password VARCHAR(512) NOT NULL,
-    expires VARCHAR(32),
     allow_nets VARCHAR(1024),
+    expires VARCHAR(40),
     no_delete SMALLINT NOT NULL DEFAULT 0,
-    min_interval INTEGER,
+    min_interval VARCHAR(20),
     PRIMARY KEY (name, app),
     FOREIGN KEY (name) REFERENCES popd_users (name) ON DELETE CASCADE
 )""",
@@ -58,12 +61,12 @@ CREATE TABLE popd_app_passwords (
 
 DEFAULT_QUERY: Final = """\
 SELECT name, password, scram_sha_256, disabled, require_tls, allow_nets, maildrop, quota, master,
-       NULL AS app, NULL AS expires, 0 AS no_delete, NULL AS "interval"
+       expires, no_delete, min_interval AS "interval", NULL AS app
   FROM popd_users
  WHERE name = :user
  UNION ALL
 SELECT name, password, NULL, 0, 0, allow_nets, NULL, NULL, 0,
-       app, expires, no_delete, min_interval
+       expires, no_delete, min_interval, app
   FROM popd_app_passwords
  WHERE name = :user"""
 """Finds a user and his app passwords."""

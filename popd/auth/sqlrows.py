@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from popd.auth.sqlpool import Table
 
-__all__ = ["SCRAM_COLUMNS", "Login", "User", "check_columns", "read"]
+__all__ = ["SCRAM_COLUMNS", "Login", "User", "check_columns", "read", "text"]
 
 _log = logging.getLogger(__name__)
 
@@ -120,11 +120,11 @@ def _login(row: Mapping[str, Any], asked: str) -> Login:
 
     :raises ValueError: something of it cannot be understood.
     """
-    texts = {column: _text(column, value) for column, value in row.items() if value is not None}
+    texts = {column: text(column, value) for column, value in row.items() if value is not None}
     user = UserName.parse(texts.get("name", asked))
     if user is None:
         raise ValueError("no user can have the name in the row")
-    fields = {column: text for column, text in texts.items() if column not in _OWN}
+    fields = {column: value for column, value in texts.items() if column not in _OWN}
     if fields.get("app") == "":
         raise ValueError("the app password has no name")
     scram = {name: texts[column] for name, column in SCRAM_COLUMNS.items() if texts.get(column)}
@@ -132,7 +132,7 @@ def _login(row: Mapping[str, Any], asked: str) -> Login:
     return Login(Account.read(str(user), fields), password, scram)
 
 
-def _text(column: str, value: Any) -> str:
+def text(column: str, value: Any) -> str:
     """Return what a database gives as text.
 
     :raises ValueError: it is not in UTF-8.
@@ -143,5 +143,5 @@ def _text(column: str, value: Any) -> str:
         except UnicodeDecodeError:
             raise ValueError(f"the field {column} is not UTF-8") from None
     if isinstance(value, list | tuple):  # arrays of PostgreSQL
-        return ",".join(_text(column, one) for one in value)
+        return ",".join(text(column, one) for one in value)
     return str(value)

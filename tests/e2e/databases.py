@@ -151,6 +151,10 @@ class Program:
         """Return what popd's TOML file says about how to connect."""
         raise NotImplementedError
 
+    def administrator(self) -> str:
+        """Return what a TOML file says about how to connect as the administrator."""
+        raise NotImplementedError
+
     def execute(self, *statements: str) -> None:
         """Execute statements as the administrator."""
         connection = self.connect()
@@ -214,6 +218,10 @@ class PostgreSQL(Program):
         """Return how to connect."""
         return f'host = "127.0.0.1"\nport = {self.port}\ndbname = "mail"\nuser = "popd"\n'
 
+    def administrator(self) -> str:
+        """Return how the administrator connects."""
+        return f"host = '127.0.0.1'\nport = {self.port}\ndbname = 'mail'\nuser = 'admin'\n"
+
 
 class MariaDB(Program):
     """MariaDB."""
@@ -247,20 +255,26 @@ class MariaDB(Program):
 
     def prepare(self) -> None:
         """Make the user and the database."""
-        connection = pymysql.connect(unix_socket=f"{self.root}/socket", user="root")
+        connection = self.connect()
         with connection.cursor() as cursor:
             cursor.execute("CREATE USER popd@'127.0.0.1' IDENTIFIED BY %s", [PASSWORD])
+            cursor.execute("ALTER USER root@localhost IDENTIFIED BY %s", [PASSWORD])
             cursor.execute("CREATE DATABASE mail CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
             cursor.execute("GRANT SELECT ON mail.* TO popd@'127.0.0.1'")
         connection.close()
 
     def connect(self) -> Any:
         """Return a connection."""
-        connection = pymysql.connect(unix_socket=f"{self.root}/socket", user="root")
-        with contextlib.suppress(pymysql.OperationalError):  # there is no such database yet
-            connection.select_db("mail")
-        return connection
+        address: dict[str, Any] = {"unix_socket": f"{self.root}/socket", "user": "root"}
+        try:
+            return pymysql.connect(**address, password=PASSWORD, database="mail")
+        except pymysql.OperationalError:  # it is new
+            return pymysql.connect(**address)
 
     def settings(self) -> str:
         """Return how to connect."""
         return f'host = "127.0.0.1"\nport = {self.port}\ndatabase = "mail"\nuser = "popd"\n'
+
+    def administrator(self) -> str:
+        """Return how the administrator connects."""
+        return f"unix_socket = '{self.root}/socket'\ndatabase = 'mail'\nuser = 'root'\n"

@@ -11,7 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from popd.ctl.passwords import hashed
+
+from popd.auth import apppass
 from popd.auth.sqlquery import DEFAULT_QUERY, SCHEMA
+from popd.ctl.sqlstore import SqlStore
+from popd.ctl.store import AppPassword, RefusedError, UserExistsError
 from tests.e2e.databases import PASSWORD, MariaDB, PostgreSQL, Program
 from tests.e2e.server import LIMIT, PASSWORDS, RunningServer, ServerCase, until
 
@@ -129,9 +134,9 @@ class DatabaseCase(Mixin):
                 self.assertEqual(self.reply(name, password), wrong)
         self.assertEqual(self.reply("zoe@example.org"), "")
 
-    def assertComesBack(self) -> None:
+    def assertComesBack(self, password: str = PASS) -> None:
         """Assert that after a while popd asks the database again."""
-        until(lambda: not self.reply("zoe@example.org"), "popd does not come back")
+        until(lambda: not self.reply("zoe@example.org", password), "popd does not come back")
 
     def test_hanging_statement(self) -> None:
         """While the database is busy with one user, others are let in; and in the end he is told.
@@ -257,6 +262,37 @@ class ProgramCase(DatabaseCase):
     def change(self, statement: str) -> None:
         """Execute a statement."""
         self.database.execute(statement)
+
+    def test_managed(self) -> None:
+        """Who is managed by popctl can log in, by app passwords too, until he is disabled."""
+        self.database.execute("DROP TABLE popd_app_passwords", "DROP TABLE popd_users")
+        file = self.site.root / "admin.toml"
+        how = f"password-file = '{self.site.root}/secret'\n{self.database.administrator()}"
+        file.write_text(f"driver = '{self.driver}'\n[connect]\n{how}", "utf-8")
+        store = SqlStore(str(file))
+        store.add("zoe@example.org", hashed(b"first"), {"quota": "1G", "interval": "0.001"})
+        self.assertComesBack("first")
+        self.assertRaises(UserExistsError, store.add, "zoe@example.org", hashed(b"x"), {})
+        store.set_password("zoe@example.org", hashed(b"second"))
+        password = apppass.make()
+        app = AppPassword("phone", apppass.digest(password.encode()), {"expires": "2999-01-01"})
+        store.add_app_password("zoe@example.org", app)
+        self.assertEqual(store.app_passwords("zoe@example.org"), [app])
+        for good in ("second", password):
+            self.assertEqual(self.reply("zoe@example.org", good), "")
+        self.assertIn(WRONG, self.reply("zoe@example.org", "first"))
+        store.revoke_app_password("zoe@example.org", "phone")
+        self.assertIn(WRONG, self.reply("zoe@example.org", password))
+        store.set_disabled("zoe@example.org", disabled=True)
+        store.set_disabled("zoe@example.org", disabled=True)
+        (user,) = store.users()
+        self.assertEqual(user.schemes, ("ARGON2ID", "SCRAM-SHA-256"))
+        self.assertTrue(user.disabled)
+        self.assertIn(WRONG, self.reply("zoe@example.org", "second"))
+        store.delete("zoe@example.org")
+        self.assertEqual(list(store.users()), [])
+        with self.assertRaises(RefusedError):
+            store.add("zoe@example.org", hashed(b"x"), {"maildrop": "maildir:/" + "x" * 2000})
 
     def connect(self) -> str:
         """Return how popd connects."""
