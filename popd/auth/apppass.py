@@ -24,9 +24,12 @@ if TYPE_CHECKING:
 
     from popd.auth.account import Account, Client, Network
 
-__all__ = ["LastUse", "Use", "digest", "limited", "make"]
+__all__ = ["DIRECTORY", "LastUse", "Use", "digest", "limited", "make"]
 
 _log = logging.getLogger(__name__)
+
+DIRECTORY: Final = "apppass"
+"""What the directory of a `LastUse` is called, in that where popd keeps what has to outlast it."""
 
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _GROUPS: Final = 7
