@@ -180,6 +180,7 @@ def render() -> str:
                 (f"``{problem.value.decode('ascii').strip()}``", when)
                 for problem, when in (
                     (Problem.CREDENTIALS, "wrong password, or no such user: nobody can tell which"),
+                    (Problem.TOO_SOON, "the app password may be used only so often (RFC 2449)"),
                     (Problem.IN_USE, "another session holds the maildrop (RFC 2449 section 8.1.1)"),
                     (Problem.TEMPORARY, "disk or directory cannot be had now (RFC 3206 section 4)"),
                     (Problem.PERMANENT, "nothing but a change by a person will help (RFC 3206)"),

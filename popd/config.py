@@ -33,7 +33,7 @@ __all__ = [
     "settle",
 ]
 
-Value: TypeAlias = "str | float | tuple[str, ...]"
+Value: TypeAlias = "str | float | bool | tuple[str, ...]"
 """What an option can be."""
 
 Layer: TypeAlias = "Mapping[str, Value]"
@@ -53,7 +53,15 @@ class Settings:
     :param certificate: paths of PEM files, one for each kind of key.
     :param private_key: paths of PEM files, in the order of *certificate*; none means that each of
         those holds its key as well.
-    :param auth: checkers as ``TYPE:ARGUMENT``, in the order in which they are asked.
+    :param auth: checkers as ``TYPE:ARGUMENT``, in the order in which they are asked, each with
+        what its answers lead to in front (`Policy`) if that is not as usual.
+    :param sasl: names of the only mechanisms that are offered, with commas between them; empty for
+        all that there can be.
+    :param apop: whether APOP is offered.
+    :param client_ca: path of a PEM file with the authorities that vouch for clients; empty if
+        clients are not asked for certificates.
+    :param guess_table: path of the file that keeps what is known of guesses; empty for none.
+    :param last_use: path of the directory with the last uses of app passwords; empty for none.
     :param maildrop: a template of where the users' maildrops are.
     :param default_domain: completes a bare user name.
     :param cleartext_login: who may log in without TLS.
@@ -69,6 +77,11 @@ class Settings:
     certificate: tuple[str, ...] = ()
     private_key: tuple[str, ...] = ()
     auth: tuple[str, ...] = ()
+    sasl: str = ""
+    apop: bool = False
+    client_ca: str = ""
+    guess_table: str = ""
+    last_use: str = ""
     maildrop: str = ""
     default_domain: str = ""
     cleartext_login: CleartextLogin = "never"
@@ -93,6 +106,9 @@ _CHOICES: Final = {
 _NUMBERS: Final = frozenset(key for key in DEFAULTS if isinstance(DEFAULTS[key], float))
 """The options that are numbers, 0 or more."""
 
+_SWITCHES: Final = frozenset(key for key in DEFAULTS if isinstance(DEFAULTS[key], bool))
+"""The options that are on or off."""
+
 _MAX_WORKERS: Final = 1024
 
 
@@ -109,6 +125,8 @@ def checked(key: str, value: object, shown: str) -> Value:
         return _checked_list(value, shown)
     if key in _NUMBERS:
         return _checked_number(value, shown)
+    if key in _SWITCHES:
+        return _checked_switch(value, shown)
     if key == "workers":
         return _checked_workers(value, shown)
     if not isinstance(value, str):
@@ -120,6 +138,12 @@ def checked(key: str, value: object, shown: str) -> Value:
         raise ConfigError(f"{shown} must be a domain like example.org, not {value!r}")
     if not value:
         raise ConfigError(f"{shown} is empty: give it a value or leave it out")
+    return value
+
+
+def _checked_switch(value: object, shown: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{shown} must be true or false, not {value!r}")
     return value
 
 
@@ -222,6 +246,8 @@ def settle(*layers: Layer) -> Settings:
 def _check_without_certificate(chosen: dict[str, Any]) -> None:
     if chosen.get("private-key"):
         raise ConfigError("--private-key without its certificate: give --certificate as well")
+    if chosen.get("client-ca"):
+        raise ConfigError("--client-ca needs TLS: give --certificate PEM as well")
     if chosen.get("listen-tls"):
         raise ConfigError("--listen-tls needs a certificate: give --certificate PEM")
     if chosen.get("cleartext-login", Settings().cleartext_login) == "never":

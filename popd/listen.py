@@ -158,7 +158,7 @@ class Listener(Service):
         except Exception as error:  # noqa: BLE001 - endpoints fail in ways of their own
             self._refuse(self._refusal(error))
             return None
-        make_prompt(port)
+        make_prompt(port, self._factory)
         if not self._accepting:
             port.stopReading()
             port._shouldShutdown = False  # noqa: SLF001 - it would end it for all processes

@@ -14,9 +14,9 @@ from popd.server.factory import CleartextLogin, POP3Factory
 from popd.server.offload import Offload
 
 if TYPE_CHECKING:
-    from twisted.cred.portal import Portal
     from twisted.internet.interfaces import IAddress
 
+    from popd.door import Door
     from popd.server.tls import ServerTLS
 
 __all__ = ["GARBAGE", "SWITCH", "Lobby", "Serving"]
@@ -48,18 +48,18 @@ class Lobby(Factory):
 class Serving:
     """All that every process of a popd has in common.
 
-    :param portal: where credentials become maildrops.
+    :param door: how users get in.
     :param cleartext_login: who may log in without TLS.
     :param tls: the server's end of TLS, or None.
     :param hashers: how many passwords a process checks at the same time.
     """
 
     def __init__(
-        self, portal: Portal, cleartext_login: CleartextLogin, tls: ServerTLS | None, hashers: int
+        self, door: Door, cleartext_login: CleartextLogin, tls: ServerTLS | None, hashers: int
     ) -> None:
         self.cleartext = Lobby()
         self.implicit_tls = Lobby()
-        self._portal = portal
+        self._door = door
         self._cleartext_login = cleartext_login
         self._tls = tls
         self._hashers = hashers
@@ -70,7 +70,12 @@ class Serving:
         offload = Offload(reactor)
         offload.setServiceParent(service)
         factory = POP3Factory(
-            self._portal, offload, reactor, cleartext_login=self._cleartext_login, tls=self._tls
+            self._door.portal(reactor),
+            offload,
+            reactor,
+            cleartext_login=self._cleartext_login,
+            tls=self._tls,
+            offer=self._door.offer,
         )
         self.cleartext.target = factory
         if self._tls is not None:

@@ -5,34 +5,31 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.application.service import MultiService
-from twisted.cred.credentials import IUsernamePassword
-from twisted.cred.portal import Portal
-from twisted.cred.strcred import AuthOptionMixin, InvalidAuthType, makeChecker
+from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
+from twisted.cred.strcred import AuthOptionMixin
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import Logger
+from twisted.logger import Logger, globalLogPublisher
 from twisted.python import usage
 
 from popd import __version__, config, demo
-from popd.auth.cache import CredentialCache
-from popd.auth.chain import CheckerChain
-from popd.auth.realm import MaildropRealm
+from popd.auth.interfaces import IBearerToken, IClientCertificate
+from popd.door import Door, starting
 from popd.listen import Listener, Purpose, StartError, parse_endpoint
 from popd.logs import bridge
-from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW, SnapshotCache
-from popd.maildrop.template import MaildirStore
-from popd.reactor import make_lean
+from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW
 from popd.serve import Serving
+from popd.server.note import hasten
+from popd.server.reactor import make_lean
 from popd.server.tls import load_context
 from popd.workers import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
-    from twisted.cred.checkers import ICredentialsChecker
     from twisted.internet.interfaces import IProtocolFactory
 
 __all__ = ["Options", "Server", "build", "makeService"]
@@ -52,6 +49,14 @@ _HELP: Final = {
     "default-domain": "What stands behind the @ of a user name that has none.",
     "cleartext-login": "Who may log in without TLS: never, local or always.  (default: never)",
     "missing-maildrop": "What a Maildir not yet there is: empty or an error.  (default: empty)",
+    "sasl": "The only mechanisms that are offered, as MECHANISM,...; USER is for USER and PASS."
+    "  (default: all that --auth can verify, but for SCRAM-SHA-1 and CRAM-MD5)",
+    "client-ca": "PEM file: the authorities that vouch for clients, who are then asked for"
+    " certificates.",
+    "guess-table": "A file that keeps what is known of password guessing.  (default: none, and a"
+    " restart forgets it)",
+    "last-use": "A directory that keeps when app passwords were used last.  (default: none, and"
+    " their intervals are not held)",
     "workers": "How many processes serve; auto is one for each processor.  (default: auto)",
     "auth-cache-ttl": "Seconds that a verified password counts without being verified again; 0"
     " verifies every time.  (default: 300)",
@@ -65,7 +70,12 @@ _HELP: Final = {
 class Options(usage.Options, AuthOptionMixin):
     """The command line.  After parsing, `settings` is what it and the configuration file say."""
 
-    supportedInterfaces = (IUsernamePassword,)
+    supportedInterfaces = (
+        IUsernamePassword,
+        IUsernameHashedPassword,
+        IBearerToken,
+        IClientCertificate,
+    )
 
     synopsis = "[options]"
     longdesc = (
@@ -97,6 +107,10 @@ class Options(usage.Options, AuthOptionMixin):
     def opt_auth(self, description: str) -> None:
         """How users log in, as TYPE[:ARGUMENT]; repeat it and each is asked in turn."""
         self.setdefault("auth", []).append(description)
+
+    def opt_apop(self) -> None:
+        """Offer APOP, for old clients; it needs passwords that are stored as they are."""
+        self["apop"] = True
 
     def opt_version(self) -> None:
         """Show popd's version and exit."""
@@ -155,6 +169,7 @@ class Server(MultiService):
 
         :raises StartError: a port cannot be had.  The text went to stderr, too.
         """
+        hasten(globalLogPublisher)
         try:
             super().privilegedStartService()
         except StartError as error:
@@ -211,18 +226,22 @@ def build(options: Options, reactor: Any) -> Server:
     """Return all of popd on *reactor*; see `makeService`."""
     settings = options.settings
     bridge()
-    with _starting("--demo"):
+    with starting("--demo"):
         password = demo.prepare(demo.DIRECTORY) if options["demo"] else ""
-    with _starting("--certificate"):
+    with starting("--certificate"):
         tls = (
             load_context(settings.certificate, settings.private_key)
             if settings.certificate
             else None
         )
+    if tls is not None and settings.client_ca:
+        with starting("--client-ca"):
+            tls.ask_clients(settings.client_ca)
+    door = Door(settings)
     server = Server(reactor)
     workers = _worker_count(settings.workers)
     hashers = max(_MIN_HASHERS, (os.cpu_count() or 1) // workers)
-    serving = Serving(_portal(settings), settings.cleartext_login, tls, hashers)
+    serving = Serving(door, settings.cleartext_login, tls, hashers)
     alone = workers == 1
     if alone:
         make_lean(reactor)
@@ -251,41 +270,6 @@ def _worker_count(workers: str) -> int:
     if workers != "auto":
         return int(workers)
     return len(os.sched_getaffinity(0))
-
-
-def _portal(settings: config.Settings) -> Portal:
-    checkers = [_checker(description) for description in settings.auth]
-    with _starting("--auth"):
-        cache = CredentialCache(settings.auth_cache_ttl)
-        chain = CheckerChain(checkers, settings.default_domain, cache)
-    with _starting("--maildrop"):
-        recent = SnapshotCache(settings.cache_size * 1e6, settings.clock_skew)
-        store = MaildirStore.from_template(settings.maildrop, settings.missing_maildrop, recent)
-    if not store.survey():
-        _log.warn("{path} is no directory; is it not mounted? Nobody gets mail", path=store.fixed)
-    return Portal(MaildropRealm(store), [chain])
-
-
-def _checker(description: str) -> ICredentialsChecker:
-    """Return the checker that *description* means.  What follows the type may be secret."""
-    kind = description.partition(":")[0]
-    try:
-        checker: ICredentialsChecker = makeChecker(description)
-    except InvalidAuthType as error:
-        raise StartError(f"--auth {kind}: no such type; see twistd popd --help-auth") from error
-    except Exception as error:
-        reason = str(error).removeprefix(kind).lstrip(": ")
-        raise StartError(f"--auth {kind}: {reason}") from error
-    return checker
-
-
-@contextmanager
-def _starting(what: str) -> Iterator[None]:
-    """Make a ValueError about *what* end the start."""
-    try:
-        yield
-    except ValueError as error:
-        raise StartError(f"{what}: {error}") from error
 
 
 def _tell(error: StartError) -> None:

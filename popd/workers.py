@@ -25,7 +25,7 @@ from twisted.internet.main import installReactor
 from twisted.logger import Logger
 
 from popd.control import Channel, Ready, Stop, channel_factory
-from popd.reactor import make_lean
+from popd.server.reactor import make_lean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -88,6 +88,14 @@ class FileTests(SynchronousTestCase):
             {"auth-cache-ttl": 2.5, "workers": "auto"},
         )
 
+    def test_switches(self) -> None:
+        """A switch is on or off, and nothing else."""
+        self.assertIs(checked("apop", True, "apop"), True)
+        for value in ("true", 1, ["x"]):
+            with self.assertRaises(ConfigError) as caught:
+                checked("apop", value, "popd.toml: apop")
+            self.assertIn("popd.toml: apop must be true or false", str(caught.exception))
+
     def test_wrong_numbers(self) -> None:
         """What is no number, or an impossible one, is refused and shown."""
         for value in ("'x'", "-1", "nan", "inf", "true", "[1]"):

@@ -58,7 +58,8 @@ class PluginTests(SynchronousTestCase):
             for factory in getPlugins(ICheckerFactory)
             if type(factory).__module__.startswith("popd.")
         ]
-        self.assertEqual({factory.authType for factory in mine}, {"popd-passwd", "popd-sql"})
+        names = sorted(factory.authType for factory in mine)
+        self.assertEqual(names, ["popd-certificate", "popd-passwd", "popd-sql"])
         for factory in mine:
             verifyObject(ICheckerFactory, factory)
             verifyObject(IPlugin, factory)

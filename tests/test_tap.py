@@ -15,8 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from popd import __version__, demo
 from popd.config import DEFAULTS
+from popd.door import Door
 from popd.listen import Purpose, StartError
-from popd.tap import Options, Server, _portal, build
+from popd.tap import Options, Server, build
 from popd.workers import Supervisor
 
 MINIMUM = [
@@ -67,7 +68,8 @@ class OptionsTests(TapTestCase):
         options = Options()
         text = str(options)
         for key in [*DEFAULTS, "config"]:
-            self.assertIn(f"--{key}=", text)
+            value = "" if isinstance(DEFAULTS.get(key), bool) else "="
+            self.assertIn(f"--{key}{value}", text)
             self.assertTrue(options.docs[key], key)
         self.assertIn("--demo ", text)
 
@@ -175,9 +177,47 @@ class BuildTests(TapTestCase):
             ((), 128e6, 10**9),
             (("--cache-size", "0.5", "--clock-skew", "7"), 5e5, 7 * 10**9),
         ):
-            realm: Any = _portal(parsed(*MINIMUM, *options).settings).realm
-            cache = realm._store._cache
+            door: Any = Door(parsed(*MINIMUM, *options).settings)
+            cache = door._realm._store._cache
             self.assertEqual((cache._octets, cache.margin), (octets, margin))
+
+    def offered(self, *arguments: str) -> set[str]:
+        """Return which ways to log in are offered."""
+        offer = Door(parsed(*MINIMUM, *arguments).settings).offer
+        return {*offer.sasl, *(["USER"] if offer.user else []), *(["APOP"] if offer.apop else [])}
+
+    def test_mechanisms(self) -> None:
+        """What can be verified is offered, but for what is weak and was not asked for."""
+        usual = {"USER", "PLAIN", "LOGIN"}
+        self.assertEqual(self.offered(), usual)
+        self.assertEqual(self.offered("--apop"), {*usual, "APOP"})
+        self.assertEqual(self.offered("--sasl", "cram-md5, PLAIN"), {"CRAM-MD5", "PLAIN"})
+        self.assertEqual(self.offered("--sasl", "user", "--apop"), {"USER", "APOP"})
+
+    def test_no_such_mechanism(self) -> None:
+        """What cannot be offered is an error that names the option."""
+        for arguments, problem in (
+            (["--sasl", "PLAIN,DIGEST-MD5"], "--sasl: there is no 'DIGEST-MD5'; there are APOP, "),
+            (["--sasl", "XOAUTH2"], "--sasl XOAUTH2: no --auth can verify it"),
+            (["--sasl", "EXTERNAL"], "--sasl EXTERNAL: no --auth can verify it without"),
+            (["--sasl", ","], "--auth: nobody can log in; name what may be offered with --sasl"),
+        ):
+            text = self.refused(*MINIMUM, *arguments)
+            self.assertTrue(text.startswith(problem), text)
+
+    def test_policies(self) -> None:
+        """What stands in front of a checker's type says what its answers lead to."""
+        self.assertEqual(
+            self.offered("--auth", "[failure=stop] memory:a:b", "--auth", "[] memory:a:b"),
+            {"USER", "PLAIN", "LOGIN"},
+        )
+        for arguments, problem in (
+            ("[failure=retry] memory:ada:secret", "--auth: [failure=retry]: failure can be"),
+            ("[failure=stop] shadow", "--auth shadow: no such type"),
+        ):
+            text = self.refused(*MINIMUM, "--auth", arguments)
+            self.assertTrue(text.startswith(problem), text)
+            self.assertNotIn("secret", text)
 
     def test_not_mounted(self) -> None:
         """A mail disk that is not there is worth a warning; it may come."""
@@ -196,7 +236,7 @@ class BuildTests(TapTestCase):
             (["--auth", "popd-passwd:/x"], "--auth popd-passwd: /x: No such file or directory"),
             (["--auth", "popd-passwd"], "--auth popd-passwd: needs a file"),
             (["--auth", "shadow"], "--auth shadow: no such type; see twistd popd --help-auth"),
-            (["--auth", "anonymous"], "--auth: AllowAnonymousAccess cannot check user names"),
+            (["--auth", "anonymous"], "--auth: anonymous can check nothing"),
             (["--certificate", "/x"], "--certificate: /x: cannot be read"),
         ):
             text = self.refused(*MINIMUM, *arguments)

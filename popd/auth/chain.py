@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -15,6 +16,7 @@ from zope.interface import implementer
 from popd.auth.account import Account
 from popd.auth.cache import CredentialCache
 from popd.auth.credentials import (
+    NOWHERE,
     Attempt,
     BearerToken,
     Claim,
@@ -22,6 +24,7 @@ from popd.auth.credentials import (
     Question,
     ScramOutcome,
 )
+from popd.auth.guard import HOLD
 from popd.auth.interfaces import (
     AuthTemporaryError,
     IBearerToken,
@@ -30,7 +33,8 @@ from popd.auth.interfaces import (
     LoginTooSoonError,
 )
 from popd.auth.link import Action, Link
-from popd.auth.person import Person, bare_name
+from popd.auth.masters import in_place_of
+from popd.auth.person import Person, shown_name
 from popd.auth.scram import FakeKeys, look_up
 from popd.maildrop.user import UserName
 
@@ -62,6 +66,9 @@ class _Nobody:
     def succeeded(self, client: Client, username: bytes) -> None:
         """See `Guard`."""
 
+    def unanswered(self, client: Client) -> None:
+        """See `Guard`."""
+
 
 class _Verdict:
     """What came of asking the links."""
@@ -83,9 +90,7 @@ class CheckerChain:
     who must not log in though his credentials are right.
 
     A master is let in as another user, by ``user*master`` or an authorization identity: with his
-    own credentials, but no app password, and if his account says that he may.  Of the other's
-    account only `Account.disabled` binds him.  He must be known to a link that knows accounts
-    without passwords; where there is no such link, any name will do.
+    own credentials, but no app password, and if his account says that he may; see `in_place_of`.
 
     Names and passwords must be given to the checkers as octets, as Twisted's own want them.
 
@@ -164,8 +169,9 @@ class CheckerChain:
             if isinstance(credentials, Claim)
             else Attempt(credentials.username, credentials.password)
         )
-        if claim.account is not None or self.remembered(claim) is not None:
-            return succeed(cast("Account", claim.account))
+        account = claim.account or self.remembered(claim)
+        if account is not None:
+            return succeed(account)
         return Deferred.fromCoroutine(self._log_in(claim))
 
     def remembered(self, claim: Claim) -> Account | None:
@@ -179,6 +185,7 @@ class CheckerChain:
         claim.delay = self._guard.delay(claim.client, account.name.encode(errors="surrogateescape"))
         if claim.delay > 0:
             return None
+        self._guard.unanswered(claim.client)
         claim.account = account
         return account
 
@@ -191,10 +198,37 @@ class CheckerChain:
 
     async def _log_in(self, claim: Claim) -> Account:
         person = Person.of(claim, self._default_domain)
-        if claim.delay is None:
-            claim.delay = self._guard.delay(claim.client, person.shown)
-        if claim.delay > 0:
-            await deferLater(self._timer(), claim.delay)
+        answered = False
+        try:
+            if not isinstance(claim, ScramOutcome):  # that waited when its keys were looked up
+                if claim.delay is None:
+                    claim.delay = self._guard.delay(claim.client, person.shown)
+                await self._wait(claim.delay)
+            verdict = await self._verdict(claim, person)
+            answered = self._report(claim, person, verdict)
+        finally:
+            if not answered:
+                self._guard.unanswered(claim.client)
+        if verdict.account is not None:
+            claim.account = verdict.account
+            return verdict.account
+        if isinstance(verdict.refusal, LoginTooSoonError):
+            raise verdict.refusal
+        if verdict.in_doubt and person.possible:
+            raise AuthTemporaryError("not all could be asked")
+        raise verdict.refusal or UnauthorizedLogin
+
+    async def _wait(self, delay: float) -> None:
+        """Wait for an attempt's turn.
+
+        :raises AuthTemporaryError: there is none soon enough.
+        """
+        if delay > 0:
+            await deferLater(self._timer(), HOLD if delay == inf else delay)
+        if delay == inf:
+            raise AuthTemporaryError("too many attempts wait already")
+
+    async def _verdict(self, claim: Claim, person: Person) -> _Verdict:
         verdict = _Verdict()
         recalled = self._recalled(claim)
         if recalled is not None:
@@ -203,17 +237,19 @@ class CheckerChain:
             await self._judge(claim, person, verdict)
         else:
             await self._ask(claim, person, verdict)
+        return verdict
+
+    def _report(self, claim: Claim, person: Person, verdict: _Verdict) -> bool:
+        """Tell the guard what came of an attempt; return whether it was told."""
         if verdict.account is not None:
             self._guard.succeeded(claim.client, person.shown)
-            claim.account = verdict.account
-            return verdict.account
+            return True
         if isinstance(verdict.refusal, LoginTooSoonError):
-            raise verdict.refusal
+            return False
         if verdict.denied or not verdict.in_doubt:
             self._guard.failed(claim.client, person.shown, _secret(claim))
-        if verdict.in_doubt and person.possible:
-            raise AuthTemporaryError("not all could be asked")
-        raise verdict.refusal or UnauthorizedLogin
+            return True
+        return False
 
     async def _ask(self, claim: Question, person: Person, verdict: _Verdict) -> None:
         """Ask the links about *claim*.
@@ -261,8 +297,12 @@ class CheckerChain:
     async def _judge(self, claim: ScramOutcome, person: Person, verdict: _Verdict) -> None:
         """Decide about a SCRAM exchange."""
         owner = claim.keys.owner
-        if claim.proven and person.possible and isinstance(owner, Account):
-            await self._admit(owner, claim, person, verdict)
+        if person.possible and isinstance(owner, Account):
+            reason = owner.refusal(claim.client)
+            if reason:
+                verdict.refusal = LoginRefusedError(reason)
+            elif claim.proven:
+                await self._admit(owner, claim, person, verdict)
         verdict.denied = verdict.account is None
 
     async def _admit(
@@ -275,10 +315,16 @@ class CheckerChain:
             verdict.refusal = LoginRefusedError(reason)
             return
         if person.wanted is not None and str(person.wanted) != account.name:
-            target = await self._in_place_of(account, person.wanted, verdict)
-            if target is None:
+            try:
+                other = await in_place_of(person.wanted, account, self._links, self._default_domain)
+            except LoginRefusedError as refusal:
+                verdict.refusal = refusal
+                return
+            except AuthTemporaryError:
+                verdict.in_doubt = True
                 return
             claim.master = account.name
+            target = replace(self._completed(other), no_delete=account.no_delete)
         else:
             target = account
         if self._record is not None and self._concerns_record(account):
@@ -297,49 +343,42 @@ class CheckerChain:
         if isinstance(claim, Attempt) and person.wanted is None:
             self._cache.put(claim.username, claim.password, account, link.checker, version)
 
-    # Masters.
-
-    async def _in_place_of(
-        self, master: Account, wanted: UserName, verdict: _Verdict
-    ) -> Account | None:
-        """Return the account of *wanted*, if *master* may be let in as that; or say why not."""
-        if not master.master or master.program:
-            verdict.refusal = LoginRefusedError(f"{master.name} is no master")
-            return None
-        knowing = [link for link in self._links if link.knows_accounts]
-        account = None if knowing else Account(str(wanted))
-        name, bare = str(wanted).encode(), self._bare(wanted)
-        for link in knowing:
-            try:
-                account = await link.account(name, bare)
-            except AuthTemporaryError:
-                verdict.in_doubt = True
-                continue
-            if account is not None:
-                break
-        if account is not None and not account.disabled:
-            return replace(self._completed(account), no_delete=master.no_delete)
-        why = "does not exist" if account is None else "is disabled"
-        verdict.refusal = LoginRefusedError(f"{wanted}, whom {master.name} wants to be, {why}")
-        return None
-
     # SCRAM.
 
-    def scram_keys(self, username: bytes, mechanism: str) -> Deferred[ScramKeys]:
+    def scram_keys(
+        self, username: bytes, mechanism: str, client: Client = NOWHERE
+    ) -> Deferred[ScramKeys]:
         """Return a user's SCRAM keys; made up ones, without an owner, if he has none.
+
+        This, and not its end, is where an attempt by SCRAM waits: the proof that follows would be
+        answered at once if it is right, and who hears nothing would know, and try the next.
 
         Fails with `AuthTemporaryError`.
 
         :param mechanism: never -PLUS.
         """
-        return Deferred.fromCoroutine(
-            look_up(self._links, self._fakes, username, self._default_domain, mechanism)
-        )
+        return Deferred.fromCoroutine(self._scram_keys(username, mechanism, client))
+
+    async def _scram_keys(self, username: bytes, mechanism: str, client: Client) -> ScramKeys:
+        user = UserName.parse(username, self._default_domain)
+        found = False
+        try:
+            await self._wait(self._guard.delay(client, shown_name(username, user)))
+            keys = await look_up(self._links, user, self._default_domain, mechanism)
+            found = True
+        finally:
+            if not found:
+                self._guard.unanswered(client)
+        fake = self._fakes.make(shown_name(username, user), mechanism)
+        if keys is None:
+            return fake
+        self._fakes.seen(mechanism, keys)
+        if isinstance(keys.owner, Account) and keys.owner.refusal(client):
+            # No proof will be right, as for who has no keys.
+            return replace(keys, stored_key=fake.stored_key, server_key=fake.server_key)
+        return keys
 
     # Names and clocks.
-
-    def _bare(self, user: UserName | None) -> bytes:
-        return bare_name(user, self._default_domain)
 
     def _completed(self, account: Account) -> Account:
         user = UserName.parse(account.name, self._default_domain)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from popd.auth.account import Account
 
 __all__ = [
+    "NOWHERE",
     "Attempt",
     "BearerToken",
     "Claim",
@@ -40,7 +41,8 @@ __all__ = [
     "octets",
 ]
 
-_NOWHERE: Final = Client()
+NOWHERE: Final = Client()
+"""Where credentials come from that no client has shown."""
 
 
 class IScramOutcome(ICredentials):
@@ -86,7 +88,7 @@ class Attempt(_Claim, UsernamePassword):
         self,
         username: bytes,
         password: bytes,
-        client: Client = _NOWHERE,
+        client: Client = NOWHERE,
         authzid: bytes = b"",
         mechanism: str = "USER",
     ) -> None:
@@ -112,7 +114,7 @@ class Digest(_Claim):
     :param client: where it comes from.
     """
 
-    def __init__(self, shown: DigestCredentials, client: Client = _NOWHERE) -> None:
+    def __init__(self, shown: DigestCredentials, client: Client = NOWHERE) -> None:
         super().__init__(shown.username, shown.mechanism, b"", client)
         self._shown = shown
 
@@ -146,7 +148,7 @@ class BearerToken(_Claim):
         self,
         username: bytes,
         token: bytes,
-        client: Client = _NOWHERE,
+        client: Client = NOWHERE,
         mechanism: str = "OAUTHBEARER",
     ) -> None:
         super().__init__(username, mechanism, b"", client)
@@ -169,7 +171,7 @@ class ClientCertificate(_Claim):
     """
 
     def __init__(
-        self, username: bytes, certificate: Certificate | None, client: Client = _NOWHERE
+        self, username: bytes, certificate: Certificate | None, client: Client = NOWHERE
     ) -> None:
         super().__init__(username, "EXTERNAL", b"", client)
         self.certificate = certificate
@@ -189,7 +191,7 @@ class ScramOutcome(_Claim):
     :param client: where it comes from.
     """
 
-    def __init__(self, shown: ScramCredentials, client: Client = _NOWHERE) -> None:
+    def __init__(self, shown: ScramCredentials, client: Client = NOWHERE) -> None:
         super().__init__(shown.username, shown.mechanism, shown.authzid, client)
         self.proven: bool = shown.proven
         self.keys: ScramKeys = shown.keys

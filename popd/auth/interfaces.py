@@ -56,13 +56,14 @@ class LoginTooSoonError(Exception):
 class Guard(Protocol):
     """Makes guessing slow.  It is asked at every log-in, and must answer at once.
 
-    User names are canonical, or what was said if no user can be called so.
+    User names are canonical, or what was said if no user can be called so.  For each attempt
+    `delay` is called first, and one of the others when it is over.
     """
 
     def delay(self, client: Client, username: bytes) -> float:
         """Return how many seconds an attempt has to wait before it is looked at.
 
-        It is called once for each attempt, and takes that for made.
+        It takes the attempt for made.  Infinity is too long: then it is not looked at.
         """
 
     def failed(self, client: Client, username: bytes, secret: bytes | None) -> None:
@@ -70,6 +71,9 @@ class Guard(Protocol):
 
     def succeeded(self, client: Client, username: bytes) -> None:
         """Take note that a user logged in."""
+
+    def unanswered(self, client: Client) -> None:
+        """Take note that nobody told whether a secret was right, or that it was known already."""
 
 
 class IKnowsBareNames(Interface):

@@ -8,7 +8,7 @@ from typing import Final
 from popd.auth.credentials import Attempt, BearerToken, Claim, ClientCertificate
 from popd.maildrop.user import UserName
 
-__all__ = ["MASTER_SEPARATOR", "NOBODY", "Person", "bare_name"]
+__all__ = ["MASTER_SEPARATOR", "NOBODY", "Person", "bare_name", "shown_name"]
 
 MASTER_SEPARATOR: Final = b"*"
 """Between a user's name and that of the master who wants to be let in as that user."""
@@ -56,12 +56,17 @@ class Person:
                 username, wanted = master, target
         user = UserName.parse(username, default_domain)
         target_user = UserName.parse(wanted, default_domain) if wanted else None
-        shown = username[:_SHOWN] if user is None else str(user).encode()
+        shown = shown_name(username, user)
         if user is None or not possible or (wanted and target_user is None):
             return cls(NOBODY, possible=False, shown=shown)
         if target_user == user and username is not wanted:
             target_user = None
         return cls(shown, bare_name(user, default_domain), target_user, shown=shown)
+
+
+def shown_name(username: bytes, user: UserName | None) -> bytes:
+    """Return what a user is known by, of whom *username* was said: even if nobody is called so."""
+    return username[:_SHOWN] if user is None else str(user).encode()
 
 
 def bare_name(user: UserName | None, default_domain: str) -> bytes:

@@ -13,13 +13,13 @@ from twisted.internet.defer import Deferred, gatherResults
 from popd.auth.interfaces import AuthTemporaryError
 from popd.auth.link import Action
 from popd.auth.person import NOBODY, bare_name
-from popd.maildrop.user import UserName
 from popd.protocol.credentials import ScramKeys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from popd.auth.link import Link
+    from popd.maildrop.user import UserName
 
 __all__ = ["FakeKeys", "look_up"]
 
@@ -83,37 +83,34 @@ class FakeKeys:
 
 
 async def look_up(
-    links: Iterable[Link], fakes: FakeKeys, username: bytes, default_domain: str, mechanism: str
-) -> ScramKeys:
-    """Return a user's keys; made up ones, without an owner, if he has none.
+    links: Iterable[Link], user: UserName | None, default_domain: str, mechanism: str
+) -> ScramKeys | None:
+    """Return a user's keys, None if he has none.
 
     All links that keep keys are asked at the same time, so that it takes as long whoever has them.
 
-    :param default_domain: completes a bare user name.
+    :param user: who; None for a name that no user can have, which costs what others cost.
     :param mechanism: never -PLUS.
     :raises AuthTemporaryError: a link that may have them cannot answer now.
     """
-    user = UserName.parse(username, default_domain)
     name = NOBODY if user is None else str(user).encode()
     bare = bare_name(user, default_domain)
     keyrings = list(_keyrings(links, mechanism))
     answers = await gatherResults(
         [Deferred.fromCoroutine(_ask(link, name, bare, mechanism)) for link in keyrings]
     )
-    fake = fakes.make(username if user is None else name, mechanism)
     if user is None:
-        return fake
+        return None
     in_doubt = False
     for link, answer in zip(keyrings, answers, strict=True):
         if isinstance(answer, ScramKeys):
-            fakes.seen(mechanism, answer)
             return answer
         in_doubt = in_doubt or answer is not None
         if (link.policy.failure if answer is None else link.policy.temporary) is Action.STOP:
             break
     if in_doubt:
         raise AuthTemporaryError("not all could be asked")
-    return fake
+    return None
 
 
 def _keyrings(links: Iterable[Link], mechanism: str) -> Iterator[Link]:

@@ -52,7 +52,12 @@ class temporary:  # noqa: N801 - it is used like a function; as a generator it w
         """End."""
         if isinstance(error, OSError):
             where = error.filename if isinstance(error.filename, bytes) else self._path
-            raise MaildropTemporaryError(f"{shown(where)}: {error.strerror}") from error
+            raise temporarily(where, error) from error
+
+
+def temporarily(path: bytes, error: OSError) -> MaildropTemporaryError:
+    """Return what to raise because of an error that has to do with *path*."""
+    return MaildropTemporaryError(f"{shown(path)}: {error.strerror}")
 
 
 def open_regular(path: bytes) -> FileIO:

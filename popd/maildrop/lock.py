@@ -14,11 +14,10 @@ import stat
 import struct
 import threading
 
-from popd.maildrop.files import shown, temporary
+from popd.maildrop.files import shown, temporarily
 from popd.maildrop.interfaces import (
     MaildropInUseError,
     MaildropPermanentError,
-    MaildropTemporaryError,
 )
 
 __all__ = ["LOCK_FILE", "MaildropLock"]
@@ -97,7 +96,7 @@ class MaildropLock:
         return self._key == _which(self._root)
 
     def _lock_file(self) -> None:
-        path = os.path.join(self._root, LOCK_FILE)
+        path = self._root + b"/" + LOCK_FILE
         try:
             self._descriptor = os.open(path, _OPEN, 0o600)
         except OSError as error:
@@ -107,17 +106,20 @@ class MaildropLock:
                 return
             if error.errno in _NO_FILE:
                 raise MaildropPermanentError(f"{shown(path)}: not a regular file") from error
-            raise MaildropTemporaryError(f"{shown(path)}: {error.strerror}") from error
+            raise temporarily(path, error) from error
         if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
             raise MaildropPermanentError(f"{shown(path)}: not a regular file")
-        with temporary(path):
-            try:
-                fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, _WHOLE_FILE)
-            except (BlockingIOError, PermissionError) as error:  # EAGAIN or EACCES (fcntl(2))
-                raise MaildropInUseError(f"{shown(path)}: locked elsewhere") from error
+        try:
+            fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, _WHOLE_FILE)
+        except (BlockingIOError, PermissionError) as error:  # EAGAIN or EACCES (fcntl(2))
+            raise MaildropInUseError(f"{shown(path)}: locked elsewhere") from error
+        except OSError as error:
+            raise temporarily(path, error) from error
 
 
 def _which(root: bytes) -> tuple[int, int]:
-    with temporary(root):
+    try:
         status = os.stat(root)
+    except OSError as error:
+        raise temporarily(root, error) from error
     return status.st_dev, status.st_ino

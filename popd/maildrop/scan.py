@@ -12,7 +12,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from popd.maildrop.files import open_directory, temporary
+from popd.maildrop.files import open_directory, shown, temporarily, temporary
+from popd.maildrop.interfaces import MaildropTemporaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -103,10 +104,12 @@ def directory_key(path: bytes) -> Key:
 
     :raises MaildropTemporaryError: it cannot be looked at, or is no directory.
     """
-    with temporary(path):
+    try:
         status = os.lstat(path)
-        if not stat.S_ISDIR(status.st_mode):
-            raise NotADirectoryError(None, "Not a directory")
+    except OSError as error:
+        raise temporarily(path, error) from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise MaildropTemporaryError(f"{shown(path)}: Not a directory")
     return status.st_mtime_ns, status.st_ctime_ns
 
 

@@ -40,7 +40,7 @@ class MaildirStore:
     def __init__(
         self, parts: Sequence[str], missing: Missing = "empty", cache: SnapshotCache | None = None
     ) -> None:
-        self._parts = parts
+        self._template = _Template(parts)
         self._cache = cache or SnapshotCache()
         head = parts[0] if len(parts) == 1 else parts[0].rpartition("/")[0]
         self.fixed = head.rstrip("/") or "/"
@@ -76,7 +76,7 @@ class MaildirStore:
 
         A name that could lead out of the template's tree has no place, wherever it comes from.
         """
-        return Maildir(_path(self._parts, user), self._ground, self._cache)
+        return Maildir(self._template.path(user), self._ground, self._cache)
 
     def maildrop_at(self, place: str, user: UserName) -> Maildir:
         """See `IRelocatingStore.maildrop_at`: *place* is a template as well.
@@ -85,7 +85,7 @@ class MaildirStore:
         from one whose disk is not mounted.
         """
         try:
-            path = _path(_parse(place), user)
+            path = _Template(_parse(place)).path(user)
         except ValueError as error:
             raise MaildropPermanentError(f"{str(user)!a}: {error}") from None
         inside = path.startswith(_encoded(self.fixed.rstrip("/") + "/")) and b"/../" not in path
@@ -116,19 +116,32 @@ def _parse(template: str) -> tuple[str, ...]:
     return tuple(parts)
 
 
-def _path(parts: Sequence[str], user: UserName) -> bytes:
-    """Return the path of *user*'s Maildir.
+class _Template:
+    """Where Maildirs are.
 
-    :raises MaildropPermanentError: his name could lead somewhere else.
+    :param parts: the path's text, and at every second place the name of a placeholder.
     """
-    values = {"user": str(user), "local": user.local, "domain": user.domain}
-    path = [*parts]
-    for place in range(1, len(parts), 2):
-        value = values[parts[place]]
-        if not value or value.startswith(".") or "/" in value or "\0" in value:
-            raise MaildropPermanentError(f"{str(user)!a}: no Maildir can have this name")
-        path[place] = value
-    return _encoded("".join(path))
+
+    __slots__ = ("_names", "_path")
+
+    def __init__(self, parts: Sequence[str]) -> None:
+        self._names = frozenset(parts[1::2])
+        self._path = "".join(
+            f"%({part})s" if place % 2 else part.replace("%", "%%")
+            for place, part in enumerate(parts)
+        )
+
+    def path(self, user: UserName) -> bytes:
+        """Return the path of *user*'s Maildir.
+
+        :raises MaildropPermanentError: his name could lead somewhere else.
+        """
+        values = {"user": str(user), "local": user.local, "domain": user.domain}
+        for name in self._names:
+            value = values[name]
+            if not value or value[0] == "." or "/" in value or "\0" in value:
+                raise MaildropPermanentError(f"{str(user)!a}: no Maildir can have this name")
+        return _encoded(self._path % values)
 
 
 def _encoded(path: str) -> bytes:

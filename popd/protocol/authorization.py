@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Authorization"]
 
+_SEND_PASS: Final = Reply(b"+OK send PASS\r\n")
+"""The same for every name (RFC 1939 section 13)."""
+
 _NEEDS_TLS: Final = "[AUTH] log-in needs TLS: send STLS first"  # RFC 3206 section 5
 
 _DENIED: Final = Problem.CREDENTIALS.value[len(b"-ERR ") :].strip().decode("ascii")
@@ -97,7 +100,7 @@ class Authorization:
         self._username = arguments.strip(b" ") or None
         if self._username is None:
             raise BadCommandError("a user name is needed")
-        return Reply(b"+OK send PASS\r\n")  # the same for every name (RFC 1939 section 13)
+        return _SEND_PASS
 
     def _pass(self, arguments: bytes) -> Event:
         self._need_login_allowed()

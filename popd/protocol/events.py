@@ -154,6 +154,7 @@ class Problem(enum.Enum):
     """
 
     CREDENTIALS = b"-ERR [AUTH] wrong user name or password\r\n"  # RFC 3206 section 5
+    TOO_SOON = b"-ERR [LOGIN-DELAY] too soon after the last log-in\r\n"  # RFC 2449 section 8.1.1
     IN_USE = b"-ERR [IN-USE] another session holds the maildrop\r\n"  # RFC 2449 section 8.1.1
     TEMPORARY = b"-ERR [SYS/TEMP] not possible now, try again later\r\n"  # RFC 3206 section 4
     PERMANENT = b"-ERR [SYS/PERM] not possible, tell the administrator\r\n"

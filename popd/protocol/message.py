@@ -25,6 +25,9 @@ TERMINATOR = b".\r\n"
 _CR = 0x0D
 _LF = 0x0A
 
+_FEW = 16
+"""Up to so many dots that begin a line are dealt with one by one.  Most messages have none."""
+
 _DOT = re.compile(rb"\n\.")
 """A dot that begins a line.  To look for it so takes a third of the time that ``in`` takes."""
 
@@ -154,11 +157,11 @@ def encode(message: bytes, body_lines: int | None) -> tuple[list[bytes], int]:
     :param message: all its stored octets.
     :param body_lines: see `MessageEncoder`.
     """
-    if body_lines is not None or b"\r" in message or not message.endswith(b"\n"):
-        encoder = MessageEncoder(body_lines)
-        return [encoder.feed(message), encoder.finish()], encoder.octets
-    body = message.replace(b"\n", b"\r\n")
-    octets = len(body)
-    if _DOT.search(message):
-        body = body.replace(b"\n.", b"\n..")
-    return [b"." if message.startswith(b".") else b"", body, TERMINATOR], octets
+    if body_lines is None and b"\r" not in message and message.endswith(b"\n"):
+        parts = message.split(b"\n.", _FEW)
+        if len(parts) <= _FEW:
+            body = b"\r\n..".join([part.replace(b"\n", b"\r\n") for part in parts])
+            octets = len(body) - (len(parts) - 1)
+            return [b"." if message.startswith(b".") else b"", body, TERMINATOR], octets
+    encoder = MessageEncoder(body_lines)
+    return [encoder.feed(message), encoder.finish()], encoder.octets

@@ -46,6 +46,11 @@ GREETING: Final = b"+OK POP3 server ready\r\n"
 """What a server says first, if APOP is off: a ``<`` would announce it (RFC 1939 section 7)."""
 
 _NO_SUCH_MESSAGE: Final = Reply(b"-ERR no such message\r\n")
+_READY: Final = Reply(b"+OK maildrop locked and ready\r\n")
+_BYE: Final = Close(b"+OK bye\r\n", CloseReason.QUIT)
+_NOT_ALL_REMOVED: Final = Close(  # RFC 1939 section 6
+    b"-ERR [SYS/TEMP] some deleted messages not removed\r\n", CloseReason.QUIT
+)
 
 
 class Session:
@@ -102,12 +107,15 @@ class Session:
             self._waiting = event
         return event
 
-    def authenticated(self, snapshot: Snapshot) -> None:
-        """Answer `Authenticate`: the client is let in, and this is the open maildrop."""
+    def authenticated(self, snapshot: Snapshot, *, may_delete: bool = True) -> None:
+        """Answer `Authenticate`: the client is let in, and this is the open maildrop.
+
+        :param may_delete: whether the client may mark messages as deleted.
+        """
         self._answered(Authenticate)
-        self._phase = Transaction(self._channel, snapshot)
+        self._phase = Transaction(self._channel, snapshot, may_delete=may_delete)
         self._errors = 0
-        self._answer = Reply(b"+OK maildrop locked and ready\r\n")
+        self._answer = _READY
 
     def found(self, keys: ScramKeys) -> None:
         """Answer `Lookup`: the client's proof is to be checked with these keys."""
@@ -154,10 +162,7 @@ class Session:
     def committed(self, failures: int) -> None:
         """Answer `Commit`: the messages are removed, but for *failures* that could not be."""
         self._answered(Commit)
-        reply = b"+OK bye\r\n"
-        if failures:  # RFC 1939 section 6
-            reply = b"-ERR [SYS/TEMP] some deleted messages not removed\r\n"
-        self._answer = Close(reply, CloseReason.QUIT)
+        self._answer = _NOT_ALL_REMOVED if failures else _BYE
 
     def _answered(self, *questions: type) -> None:
         if type(self._waiting) not in questions:

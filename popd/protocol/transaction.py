@@ -31,6 +31,7 @@ PIECE: Final = 65_536
 """Octets of a listing that are sent at once; a longer one is an event of its own."""
 
 _OK: Final = Reply(b"+OK\r\n")
+_NOT_DELETED: Final = Reply(b"-ERR this password may not delete messages\r\n")
 
 
 class Transaction:
@@ -38,13 +39,15 @@ class Transaction:
 
     :param channel: the connection beneath it.
     :param snapshot: what the maildrop held at log-in.
+    :param may_delete: whether the client may mark messages as deleted.
     """
 
     max_errors: ClassVar = 50
     """How many bad commands end the session."""
 
-    def __init__(self, channel: Channel, snapshot: Snapshot) -> None:
+    def __init__(self, channel: Channel, snapshot: Snapshot, *, may_delete: bool = True) -> None:
         self._channel = channel
+        self._may_delete = may_delete
         self._snapshot = snapshot
         self._deleted: set[int] = set()
         self._deleted_octets = 0
@@ -103,6 +106,8 @@ class Transaction:
 
     def _dele(self, arguments: bytes) -> Event:
         index = self._index(one_or_none(arguments))
+        if not self._may_delete:
+            return _NOT_DELETED
         self._deleted.add(index)
         self._deleted_octets += self._snapshot.sizes[index]
         return _OK

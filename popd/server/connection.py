@@ -11,7 +11,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ITCPTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -97,8 +97,16 @@ class Connection(Protocol):
 
     # What a subclass uses.
 
-    def write(self, *pieces: bytes) -> None:
-        """Send *pieces*, if there is somebody who reads; soon, and with what follows at once."""
+    def write(self, data: bytes) -> None:
+        """Send *data*, if there is somebody who reads; soon, and with what follows at once."""
+        if not self.lost:
+            self._gathered.append(data)
+            self._octets += len(data)
+            if self._octets > GATHER or not self._advancing:
+                self.flush()
+
+    def write_all(self, pieces: list[bytes]) -> None:
+        """Send *pieces*, as `write` does."""
         if not self.lost:
             self._gathered += pieces
             self._octets += sum(map(len, pieces))
@@ -108,7 +116,7 @@ class Connection(Protocol):
     def flush(self) -> None:
         """Hand to the transport what was gathered."""
         if self._gathered:
-            data = b"".join(self._gathered)
+            data = b"".join(self._gathered)  # of only one that is the very one
             self._gathered.clear()
             self._octets = 0
             self.transport.write(data)
@@ -189,8 +197,6 @@ class Connection(Protocol):
         self.begun = self.active = self._clock.seconds()
         """When the connection began, and when something was done on it last."""
         self._second = self._watch.add(self.deadline(), self)
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, streaming=True)
 
     def readConnectionLost(self) -> None:

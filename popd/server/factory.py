@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from twisted.cred.credentials import IUsernamePassword
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.protocol import Factory
 
 from popd.auth.chain import CheckerChain
+from popd.auth.interfaces import AuthTemporaryError
 from popd.maildrop.interfaces import IMaildrop
+from popd.protocol.channel import Channel
+from popd.protocol.offer import STANDARD, Offer
 from popd.server.protocol import POP3Protocol
 from popd.server.tls_transport import PromptTLSFactory
 from popd.server.watch import Watch
@@ -21,7 +24,9 @@ if TYPE_CHECKING:
     from twisted.cred.portal import Portal
     from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
 
-    from popd.protocol.credentials import PasswordCredentials
+    from popd.auth.account import Client
+    from popd.auth.credentials import Claim
+    from popd.protocol.credentials import ScramKeys
     from popd.server.offload import Offload
     from popd.server.tls import ServerTLS
 
@@ -39,6 +44,7 @@ class POP3Factory(Factory):
     :param clock: what time-outs are measured with.
     :param cleartext_login: who may log in without TLS.
     :param tls: the server's end of TLS, or None if it has no certificate.
+    :param offer: which ways to log in there are.
     """
 
     noisy = False
@@ -51,15 +57,18 @@ class POP3Factory(Factory):
         *,
         cleartext_login: CleartextLogin = "never",
         tls: ServerTLS | None = None,
+        offer: Offer = STANDARD,
     ) -> None:
         self.portal = portal
         self.offload = offload
         self.clock = clock
         self.tls = tls
+        self.offer = offer
         self.watch = Watch(clock)
         chain = portal.checkers.get(IUsernamePassword)
         self._chain = chain if isinstance(chain, CheckerChain) else None
         self._cleartext_login = cleartext_login
+        self._channels: dict[tuple[bool, bool], Channel] = {}
 
     def buildProtocol(  # type: ignore[override]  # Factory's annotation is a private type
         self, addr: IAddress | None
@@ -67,7 +76,23 @@ class POP3Factory(Factory):
         """Return the protocol for a new connection."""
         return POP3Protocol(self)
 
-    def remembered_maildrop(self, credentials: PasswordCredentials) -> IMaildrop | None:
+    def channel(self, *, tls: bool, cleartext_login: bool) -> Channel:
+        """Return what a session is told about its connection; connections of a kind share it.
+
+        But for what binds to one with TLS, which is its own.
+        """
+        channel = self._channels.get((tls, cleartext_login))
+        if channel is None:
+            channel = Channel(
+                tls=tls,
+                stls=self.tls is not None,
+                cleartext_login=cleartext_login,
+                offer=self.offer,
+            )
+            self._channels[tls, cleartext_login] = channel
+        return channel
+
+    def remembered_maildrop(self, claim: Claim) -> IMaildrop | None:
         """Return whose maildrop it is, if that is known without asking a checker.
 
         :raises UnauthorizedLogin: the realm lets nobody in who is called so.
@@ -75,11 +100,20 @@ class POP3Factory(Factory):
         """
         if self._chain is None:
             return None
-        user = self._chain.remembered(credentials.username, credentials.password)
-        if user is None:
+        account = self._chain.remembered(claim)
+        if account is None:
             return None
-        avatar = self.portal.realm.requestAvatar(user, None, IMaildrop)
+        avatar = self.portal.realm.requestAvatar(account, None, IMaildrop)
         return None if isinstance(avatar, Deferred) else avatar[1]
+
+    def scram_keys(self, username: bytes, mechanism: str, client: Client) -> Deferred[ScramKeys]:
+        """Return the keys that a client's proof is checked with.
+
+        Fails with `AuthTemporaryError`, and if there is nobody to ask.
+        """
+        if self._chain is None:
+            return fail(AuthTemporaryError("no chain of checkers to ask for SCRAM keys"))
+        return self._chain.scram_keys(username, mechanism, client)
 
     def implicit_tls(self) -> IProtocolFactory:
         """Return the factory for ports where TLS runs from the first octet (RFC 8314).

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, assert_never, cast
 
-from twisted.cred.credentials import UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IHandshakeListener, ISSLTransport
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger, LogLevel
+from zope.interface import implementer
 
-from popd.auth.interfaces import AuthTemporaryError
+from popd.auth.account import Client
+from popd.auth.credentials import Claim, adapt
+from popd.auth.interfaces import AuthTemporaryError, LoginTooSoonError
 from popd.maildrop.interfaces import (
     IMaildrop,
     IPromptMaildrop,
@@ -18,9 +23,8 @@ from popd.maildrop.interfaces import (
     MaildropPermanentError,
     MessageGoneError,
 )
-from popd.protocol.channel import Channel
-from popd.protocol.credentials import PasswordCredentials
 from popd.protocol.events import (
+    NEED_DATA,
     Authenticate,
     Close,
     Commit,
@@ -34,6 +38,7 @@ from popd.protocol.events import (
 )
 from popd.protocol.message import encode
 from popd.protocol.session import Session
+from popd.server.bindings import channel_binding, client_certificate, tls_connection
 from popd.server.connection import Connection
 from popd.server.note import note
 from popd.server.transfer import Transfer
@@ -41,8 +46,13 @@ from popd.server.transfer import Transfer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cryptography.x509 import Certificate
+    from twisted.python.failure import Failure
+
     from popd.protocol.snapshot import Snapshot
     from popd.server.factory import POP3Factory
+
+    Refusal = UnauthorizedLogin | LoginTooSoonError | MaildropError | AuthTemporaryError
 
 __all__ = ["IDLE_TIMEOUT", "LOGIN_DEADLINE", "LOGIN_TIMEOUT", "PROMPT_LIMIT", "POP3Protocol"]
 
@@ -68,6 +78,7 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
+@implementer(IHandshakeListener)
 class POP3Protocol(Connection):
     """One POP3 connection.
 
@@ -86,17 +97,18 @@ class POP3Protocol(Connection):
         self._holding = False  # a maildrop is open and has to be released
         self._unconfirmed = False  # a message went out, and no word came in since
         self._pieces: Iterator[bytes] | None = None  # of a reply under way
+        self._idle_login: Deferred[Any] | None = None  # made to wait, or the half of one
 
     def connectionMade(self) -> None:
         """Greet the client."""
         peer = self.transport.getPeer()
-        self._peer = getattr(peer, "host", "this machine")
+        self._peer = getattr(peer, "host", "")
+        self._secure = ISSLTransport.providedBy(self.transport)
+        channel = self.factory.channel(
+            tls=self._secure, cleartext_login=self.factory.may_log_in_without_tls(peer)
+        )
         self._session = Session(
-            Channel(
-                tls=ISSLTransport.providedBy(self.transport),
-                stls=self.factory.tls is not None,
-                cleartext_login=self.factory.may_log_in_without_tls(peer),
-            )
+            replace(channel, bindings=self._binding) if self._secure else channel
         )
         super().connectionMade()
         self.write(self._session.greeting)
@@ -107,6 +119,17 @@ class POP3Protocol(Connection):
             self._unconfirmed = False
             self._session.feed(data)
             self.advance()
+
+    def handshakeCompleted(self) -> None:
+        """See `IHandshakeListener`: a certificate of the client's is known now."""
+        if self._certificate() is not None:
+            self._session.certified()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The client is gone.  A log-in of its that has to wait does not wait any more."""
+        super().connectionLost(reason)
+        if self._idle_login is not None:
+            self._idle_login.cancel()
 
     @property
     def backlog(self) -> int:
@@ -130,6 +153,8 @@ class POP3Protocol(Connection):
     def step(self) -> bool | None:
         """See `Connection.step`."""
         event = self._session.next_event()
+        if event is NEED_DATA:
+            return None
         match event:
             case Reply(data):
                 self.write(data)
@@ -146,8 +171,6 @@ class POP3Protocol(Connection):
             case Close(reply):
                 self.write(reply)
                 self.end()
-            case Signal.NEED_DATA:
-                return None
             case Signal.PAUSED:
                 return self._send_piece()
             case _:
@@ -157,73 +180,110 @@ class POP3Protocol(Connection):
     def _log_in(self, event: Authenticate | Lookup) -> bool:
         """Find out who the client is; return whether that is done already."""
         match event:
-            case Authenticate(PasswordCredentials(authzid=b"") as credentials):
-                return self._authenticate_promptly(credentials) or self.begin(
-                    self._authenticate(credentials)
-                )
-        self._session.denied(Problem.CREDENTIALS)
-        return True
+            case Lookup(username, mechanism):
+                return self.begin(self._look_up(username, mechanism))
+            case Authenticate(shown):
+                claim = adapt(shown, Client(self._peer, self._secure), self._certificate())
+                return self._authenticate_promptly(claim) or self.begin(self._authenticate(claim))
 
-    def _authenticate_promptly(self, credentials: PasswordCredentials) -> bool:
+    async def _look_up(self, username: bytes, mechanism: str) -> None:
+        """Find the keys that a client's proof is checked with."""
+        client = Client(self._peer, self._secure)
+        try:
+            self._idle_login = self.factory.scram_keys(username, mechanism, client)
+            keys = await self.wait(self._idle_login)
+        except AuthTemporaryError as error:
+            self._note(LogLevel.warn, "Log-in failed", username, mechanism, f": {error}")
+            self._session.denied(Problem.TEMPORARY)
+        except CancelledError:
+            self.end()
+        else:
+            self._session.found(keys)
+        finally:
+            self._idle_login = None
+
+    def _authenticate_promptly(self, claim: Claim) -> bool:
         """Open a maildrop at once, if it is known whose and near; return whether it was."""
         try:
-            maildrop = self.factory.remembered_maildrop(credentials)
+            maildrop = self.factory.remembered_maildrop(claim)
             prompt = IPromptMaildrop(maildrop, None)
             snapshot = prompt.open_promptly() if prompt else None
         except (UnauthorizedLogin, MaildropError) as error:
-            self._shut_out(credentials, error)
+            self._shut_out(claim, error)
             return True
         if maildrop is None or snapshot is None:
             return False
-        self._let_in(credentials, maildrop, prompt, snapshot)
+        self._let_in(claim, maildrop, prompt, snapshot)
         return True
 
-    async def _authenticate(self, credentials: PasswordCredentials) -> None:
+    async def _authenticate(self, claim: Claim) -> None:
         """Find out who the client is, and open its maildrop."""
         try:
-            _, avatar, _ = await self.wait(
-                self.factory.portal.login(
-                    UsernamePassword(credentials.username, credentials.password), None, IMaildrop
-                )
-            )
+            login = self.factory.portal.login(claim, None, IMaildrop)
+            self._idle_login = login if claim.delay else None
+            _, avatar, _ = await self.wait(login)
             maildrop = cast("IMaildrop", avatar)
             prompt = IPromptMaildrop(maildrop, None)
             snapshot = prompt.open_promptly() if prompt else None
             if snapshot is None:
                 snapshot = await self._off(maildrop.open)
-        except (UnauthorizedLogin, MaildropError, AuthTemporaryError) as error:
-            self._shut_out(credentials, error)
+        except (UnauthorizedLogin, LoginTooSoonError, MaildropError, AuthTemporaryError) as error:
+            self._shut_out(claim, error)
+        except CancelledError:
+            self.end()
         else:
-            self._let_in(credentials, maildrop, prompt, snapshot)
+            self._let_in(claim, maildrop, prompt, snapshot)
+        finally:
+            self._idle_login = None
 
     def _let_in(
         self,
-        credentials: PasswordCredentials,
+        claim: Claim,
         maildrop: IMaildrop,
         prompt: IPromptMaildrop | None,
         snapshot: Snapshot,
     ) -> None:
-        self._note(LogLevel.info, "Log-in", credentials)
+        account = claim.account
+        name, by = claim.username, ""
+        if account is not None and claim.master:
+            name, by = account.name.encode(), f", by master {_shown(claim.master.encode())}"
+        elif account is not None and account.program:
+            by = f", with app password {_shown(account.program.encode())}"
+        if account is not None and not name:
+            name = account.name.encode()
+        self._note(LogLevel.info, "Log-in", name, claim.mechanism, by=by)
         self._maildrop, self._prompt = maildrop, prompt
         self._snapshot, self._holding = snapshot, True
-        self._session.authenticated(snapshot)
+        self._session.authenticated(snapshot, may_delete=account is None or not account.no_delete)
 
-    def _shut_out(
-        self,
-        credentials: PasswordCredentials,
-        error: UnauthorizedLogin | MaildropError | AuthTemporaryError,
-    ) -> None:
+    def _shut_out(self, claim: Claim, error: Refusal) -> None:
+        why = f": {error}" if error.args else ""
         if isinstance(error, UnauthorizedLogin):
-            self._note(LogLevel.info, "Log-in refused", credentials)
+            self._note(LogLevel.info, "Log-in refused", claim.username, claim.mechanism, why)
             self._session.denied(Problem.CREDENTIALS)
         else:
-            self._note(LogLevel.warn, "Log-in failed", credentials, f": {error}")
+            self._note(LogLevel.warn, "Log-in failed", claim.username, claim.mechanism, why)
             self._session.denied(_problem(error))
 
-    def _note(self, level: Any, what: str, credentials: PasswordCredentials, why: str = "") -> None:
+    def _note(
+        self, level: Any, what: str, name: bytes, mechanism: str, why: str = "", *, by: str = ""
+    ) -> None:
         """Log what became of a log-in."""
-        user = ascii(credentials.username[:_SHOWN])[2:-1]
-        note(_log, level, f"{what}: user {user}, from {self._peer}{why}")
+        peer = self._peer or "this machine"
+        note(
+            _log, level, f"{what}: user {_shown(name)}{by}, from {peer}, mechanism {mechanism}{why}"
+        )
+
+    def _certificate(self) -> Certificate | None:
+        """Return the client's TLS certificate, if it has shown one."""
+        tls = self.factory.tls
+        if tls is None or not (tls.asks_clients and self._secure):
+            return None
+        return client_certificate(tls_connection(self.transport))
+
+    def _binding(self, name: str) -> bytes | None:
+        """Return what binds an exchange to the connection, see `Channel`."""
+        return channel_binding(tls_connection(self.transport), name)
 
     def _send_promptly(self, send: Send) -> bool:
         """Send a message at once if it is small and near; return whether that settled it."""
@@ -237,7 +297,7 @@ class POP3Protocol(Connection):
         if content is None:
             return False
         pieces, octets = encode(content, send.body_lines)
-        self.write(send.status, *pieces)
+        self.write_all([send.status, *pieces])
         self._message_sent(send, octets)
         return True
 
@@ -297,7 +357,8 @@ class POP3Protocol(Connection):
         self.write(reply)
         self.flush()
         self.transport.startTLS(self.factory.tls)
-        self._session.tls_started()
+        self._secure = True
+        self._session.tls_started(self._binding)
 
     def _commit_promptly(self, deleted: frozenset[int]) -> bool:
         """Let go of the maildrop at once if nothing is to be removed; return whether that did."""
@@ -327,8 +388,15 @@ class POP3Protocol(Connection):
         return await self.wait(self.factory.offload(function, *args, **kwargs))
 
 
-def _problem(error: MaildropError | AuthTemporaryError) -> Problem:
+def _shown(name: bytes) -> str:
+    """Return a name so that nothing in it can forge a line of the log."""
+    return ascii(name[:_SHOWN])[2:-1]
+
+
+def _problem(error: MaildropError | AuthTemporaryError | LoginTooSoonError) -> Problem:
     match error:
+        case LoginTooSoonError():
+            return Problem.TOO_SOON
         case MaildropInUseError():
             return Problem.IN_USE
         case MaildropPermanentError():

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
+from OpenSSL.crypto import X509
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
@@ -45,8 +46,30 @@ class ServerTLS:
     :param context: what all of them have in common.
     """
 
+    asks_clients = False
+    """Whether clients are asked for certificates."""
+
     def __init__(self, context: SSL.Context) -> None:
         self.context = context
+
+    def ask_clients(self, authorities: str) -> None:
+        """Ask clients for certificates.
+
+        A client that has none may go on; one whose certificate cannot be verified may not.
+
+        :param authorities: path of a PEM file with the certificates of those who vouch for clients.
+        :raises ValueError: it cannot be used.
+        """
+        names = []
+        store = self.context.get_cert_store()
+        for certificate in _load_certificates(authorities):
+            authority = X509.from_cryptography(certificate)
+            if store is not None:
+                store.add_cert(authority)
+            names.append(authority.get_subject())
+        self.context.set_client_ca_list(names)  # so that clients choose one that will do
+        self.context.set_verify(SSL.VERIFY_PEER, None)
+        self.asks_clients = True
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Return a new connection (Twisted's `IOpenSSLServerConnectionCreator`)."""
@@ -93,7 +116,7 @@ def _add(context: SSL.Context, path: str, key_path: str) -> str:
     OpenSSL keeps one for each kind, and has a place of its own for the chain of each only if it
     reads the file itself.
     """
-    certificate, key = _load_certificate(path), _load_key(key_path)
+    certificate, key = _load_certificates(path)[0], _load_key(key_path)
     if certificate.public_key() != key.public_key():
         raise ValueError(
             f"{key_path}: this private key does not belong to the certificate in {path}"
@@ -133,11 +156,11 @@ def _read(path: str) -> bytes:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _load_certificate(path: str) -> x509.Certificate:
-    """Return the first certificate in a file; the others are looked at as well."""
+def _load_certificates(path: str) -> list[x509.Certificate]:
+    """Return the certificates in a file, at least one."""
     data = _read(path)
     try:
-        return x509.load_pem_x509_certificates(data)[0]
+        return x509.load_pem_x509_certificates(data)
     except ValueError:
         raise ValueError(f"{path}: holds no certificate in PEM form") from None
 

@@ -14,14 +14,22 @@ from typing import Any, Final
 from twisted.internet import abstract, tcp
 from twisted.internet.address import IPv6Address
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from popd.server.connection import Connection
+from popd.server.reactor import LeanReactor
 from popd.server.tls_transport import start_tls
 
-__all__ = ["PromptServer", "make_prompt"]
+__all__ = ["PromptPort", "PromptServer", "make_prompt"]
+
+_log: Final = Logger()
 
 _DONE: Final = Failure(CONNECTION_DONE)
+
+_INTERNET: Final = frozenset({socket.AF_INET, socket.AF_INET6})
+
+_NUMERIC: Final = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 
 _MORE: Final = getattr(socket, "MSG_MORE", 0)
 """Says to the kernel that more follows, so that it waits for that with sending."""
@@ -111,9 +119,21 @@ class PromptServer(tcp.Server):
             self.disconnecting = True
             with suppress(OSError):  # to close while there is something to read would drop the rest
                 self.socket.shutdown(socket.SHUT_WR)
-            self.connectionLost(_DONE)
+            self._close()
         else:
             super().loseConnection()
+
+    def _close(self) -> None:
+        """Do what `connectionLost` does when there is nobody else to tell."""
+        self.connected, self.disconnected = 0, 1
+        if isinstance(self.reactor, LeanReactor):
+            self.reactor.forget(self.socket.fileno())
+        else:
+            self.stopReading()
+        protocol = self.protocol
+        self.socket.close()
+        del self.protocol, self.socket, self.fileno
+        protocol.connectionLost(_DONE)
 
     def write(self, data: bytes) -> None:
         """Send *data*, through TLS if that was started."""
@@ -123,7 +143,47 @@ class PromptServer(tcp.Server):
             _PromptConnection.write(self, data)  # type: ignore[arg-type]
 
 
-def make_prompt(port: Any) -> None:
-    """Let a TCP port's connections be prompt; other kinds of ports stay what they are."""
-    if getattr(port, "transport", None) is tcp.Server:
+class PromptPort(tcp.Port):
+    """A listening TCP port that makes little ado about a connection."""
+
+    reactor: Any
+    socket: Any
+
+    def doRead(self) -> None:
+        """Accept one connection; if there are more, the reactor will soon be back."""
+        try:
+            # What `accept` does besides is to look up again what kind of socket this is.
+            descriptor, client = self.socket._accept()  # noqa: SLF001
+        except BlockingIOError:
+            return  # another process was faster
+        except OSError:
+            super().doRead()  # which knows what to do when there are no more descriptors
+            return
+        connection = socket.socket(self.addressFamily, self.socketType, 0, descriptor)
+        if len(client) > 2 and client[3]:  # noqa: PLR2004 - IPv6, with a scope that belongs to it
+            client = (socket.getnameinfo(client, _NUMERIC)[0], *client[1:])
+        try:
+            protocol: Any = self.factory.buildProtocol(None)  # type: ignore[union-attr]
+            if protocol is None:
+                connection.close()
+                return
+            self.sessionno += 1
+            protocol.makeConnection(
+                PromptServer(connection, protocol, client, self, self.sessionno, self.reactor)
+            )
+        except Exception:  # noqa: BLE001 - the port stays
+            _log.failure("Connection not served")
+            connection.close()
+
+
+def make_prompt(port: Any, factory: object) -> None:
+    """Let a TCP port and its connections be prompt; other kinds of ports stay what they are.
+
+    :param factory: makes the protocols, and does not ask for an address: the transport tells it.
+    """
+    if getattr(port, "addressFamily", None) in _INTERNET:
+        port.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
+    if type(port) is tcp.Port and port.factory is factory:
+        port.__class__ = PromptPort
+    elif getattr(port, "transport", None) is tcp.Server:
         port.transport = PromptServer

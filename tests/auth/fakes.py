@@ -151,6 +151,12 @@ class FakeGuard:
         self.seconds = 0.0
         self.told: list[tuple[Any, ...]] = []
 
+    def events(self) -> list[str]:
+        """Return, and forget, what it was told, without about whom."""
+        events = [event for event, *_ in self.told]
+        self.told.clear()
+        return events
+
     def delay(self, client: Client, username: bytes) -> float:
         """See `Guard`."""
         self.told.append(("delay", client.address, username))
@@ -163,3 +169,7 @@ class FakeGuard:
     def succeeded(self, client: Client, username: bytes) -> None:
         """See `Guard`."""
         self.told.append(("succeeded", client.address, username))
+
+    def unanswered(self, client: Client) -> None:
+        """See `Guard`."""
+        self.told.append(("unanswered", client.address))

@@ -24,7 +24,7 @@ from zope.interface.verify import verifyObject
 
 from popd.auth.chain import CheckerChain
 from popd.auth.checkers import PasswordFileChecker
-from popd.auth.interfaces import AuthTemporaryError
+from popd.auth.interfaces import AuthTemporaryError, LoginRefusedError
 from popd.auth.link import MAX_RETRY
 from popd.auth.passwd import PasswordFile
 from popd.auth.realm import MaildropRealm
@@ -367,7 +367,7 @@ class DefaultDomain(ChainTestCase):
         checker = self.file(
             "alice@example.org:{PLAIN}wonderland::::::nologin\nalice:{PLAIN}wonderland\n"
         )
-        self.assertFails(UnauthorizedLogin, self.chain(checker))
+        self.assertFails(LoginRefusedError, self.chain(checker))
 
     def test_strange_avatar(self) -> None:
         """An avatar id that is no user name is left for the realm to refuse."""

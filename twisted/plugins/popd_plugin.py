@@ -3,11 +3,13 @@
 
 from twisted.application.service import ServiceMaker
 
+from popd.auth.certificates import CertificateCheckerFactory
 from popd.auth.checkers import PasswdCheckerFactory
 from popd.auth.sql import SqlCheckerFactory
 
-__all__ = ["passwd_checker", "popd", "sql_checker"]
+__all__ = ["certificate_checker", "passwd_checker", "popd", "sql_checker"]
 
 popd = ServiceMaker("popd", "popd.tap", "A POP3 server", "popd")
 passwd_checker = PasswdCheckerFactory()
+certificate_checker = CertificateCheckerFactory()
 sql_checker = SqlCheckerFactory()

@@ -1,16 +1,21 @@
-"""Tests of `popd.reactor`."""
+"""Tests of `popd.server.reactor`."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from popd.reactor import LeanReactor, make_lean
+from popd.server.reactor import LeanReactor, make_lean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.python.failure import Failure
 
 
 class Reader:
@@ -19,6 +24,8 @@ class Reader:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.data = b""
+        self.then: Callable[[], object] = lambda: None
+        self.lost: BaseException | None = None
 
     def fileno(self) -> int:
         """Return the descriptor to watch."""
@@ -27,6 +34,11 @@ class Reader:
     def doRead(self) -> None:
         """Read."""
         self.data += os.read(self.descriptor, 99)
+        self.then()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Take note of why."""
+        self.lost = reason.value
 
 
 class LeanTests(SynchronousTestCase):
@@ -49,6 +61,39 @@ class LeanTests(SynchronousTestCase):
         self.reactor.doIteration(0)
         self.assertEqual(self.reader.data, b"hello")
         self.assertIsInstance(self.reactor, LeanReactor)
+
+    def test_again(self) -> None:
+        """A running reactor goes on until there is something else to do."""
+        self.reactor.running = True
+        os.write(self.sink, b"hello")
+        self.reader.then = lambda: self.reactor.callLater(0, lambda: None)
+        self.reactor.doIteration(None)
+        self.assertEqual(self.reader.data, b"hello")
+
+    def test_in_time(self) -> None:
+        """It is back when a call is due."""
+        self.reactor.running = True
+        called: list[bool] = []
+        self.reactor.callLater(0.01, called.append, True)
+        self.reactor.runUntilCurrent()
+        os.write(self.sink, b"hello")
+        while not called:
+            self.reactor.doIteration(self.reactor.timeout())
+            self.reactor.runUntilCurrent()
+        self.assertEqual(self.reader.data, b"hello")
+
+    def test_error(self) -> None:
+        """Whoever fails to read is told that it is lost, and the log why."""
+
+        def fail() -> None:
+            raise LookupError
+
+        self.reader.then = fail
+        os.write(self.sink, b"hello")
+        self.reactor.doIteration(0)
+        self.assertIsInstance(self.reader.lost, LookupError)
+        self.assertEqual(len(self.flushLoggedErrors(LookupError)), 1)
+        self.assertNotIn(self.reader, self.reactor.getReaders())
 
     def test_gone(self) -> None:
         """An event for somebody who has just gone is nobody's."""

@@ -1,0 +1,147 @@
+"""Bounded tables in a piece of memory that several processes share.
+
+Both tables are made of buckets of eight.  A key can be in one bucket only, and if that is full,
+what matters least makes room there; so a table never grows, and looking something up costs the
+same however much is in it.  Reading takes no lock: each word is read and written as a whole, so
+whoever reads while another writes sees each word of a bucket as it was or as it will be.  Whoever
+writes holds the lock that goes with the memory.
+
+Keys that strangers can choose must be hashed with a secret before they choose a bucket.  Whatever
+is in the memory, also if it is garbage, reading it never fails.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["WAYS", "Marks", "Scores"]
+
+WAYS: Final = 8
+"""How many keys a bucket holds."""
+
+_WORD: Final = 8
+_EIGHT: Final = Struct(f"{WAYS}Q")
+
+_TICK: Final = 6
+"""Marks tell the time in units of 2 to the power of this many seconds."""
+_LOWER: Final = (1 << 8) - 1
+"""The bits of a key that are not in the word choose the bucket, with some others."""
+_AGES: Final = (1 << 24) - 1
+"""The time of a mark has 24 bits: some 34 years until it begins anew."""
+
+
+class Scores:
+    """What is known about each of many keys: a word, which is greater the more it matters.
+
+    A bucket is eight keys, then their eight words.  A word of 0 stands for nothing.
+
+    :param occupied: an octet for each bucket, which says whether anything ever was in it.  A bucket
+        that never held anything is not even looked at, so that it need not exist.
+    :param memory: 128 octets for each bucket.
+    """
+
+    OCTETS: Final = 2 * WAYS * _WORD
+    """Of a bucket."""
+
+    def __init__(self, occupied: memoryview, memory: memoryview) -> None:
+        self.buckets = len(occupied)
+        self.occupied = occupied
+        self._memory = memory
+        self._words = memory.cast("Q")
+
+    def get(self, key: int, bucket: int) -> int:
+        """Return the word of *key*, 0 if there is none."""
+        if not self.occupied[bucket]:
+            return 0
+        keys = _EIGHT.unpack_from(self._memory, bucket * self.OCTETS)
+        if key not in keys:
+            return 0
+        return self._words[(2 * bucket + 1) * WAYS + keys.index(key)]
+
+    def put(self, key: int, bucket: int, word: int) -> None:
+        """Set the word of *key*; it may take the place of the key with the least word."""
+        self.occupied[bucket] = 1
+        at = 2 * WAYS * bucket
+        keys = _EIGHT.unpack_from(self._memory, bucket * self.OCTETS)
+        words = _EIGHT.unpack_from(self._memory, bucket * self.OCTETS + WAYS * _WORD)
+        way = keys.index(key) if key in keys else words.index(min(words))
+        if keys[way] != key:
+            self._words[at + WAYS + way] = 0  # nobody may read one key's word as another's
+            self._words[at + way] = key
+        self._words[at + WAYS + way] = word
+
+    def drop(self, key: int, bucket: int) -> bool:
+        """Forget *key*; return whether anything was known about it."""
+        known = self.get(key, bucket) != 0
+        if known:
+            self.put(key, bucket, 0)
+        return known
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for bucket in self._in_use():
+            for way in range(WAYS):
+                self._words[(2 * bucket + 1) * WAYS + way] = 0
+            self.occupied[bucket] = 0
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield all keys of which something is known, with their words."""
+        for bucket in self._in_use():
+            keys = _EIGHT.unpack_from(self._memory, bucket * self.OCTETS)
+            words = _EIGHT.unpack_from(self._memory, bucket * self.OCTETS + WAYS * _WORD)
+            yield from (pair for pair in zip(keys, words, strict=True) if pair[1])
+
+    def _in_use(self) -> Iterator[int]:
+        return (bucket for bucket, used in enumerate(bytes(self.occupied)) if used)
+
+
+class Marks:
+    """A set of keys of 48 bits, and when each was seen last; the oldest makes room for a new one.
+
+    A key is one word: its upper 40 bits, and the time in 24.  Its lower bits choose the bucket.
+
+    :param memory: 64 octets for each bucket; the number of buckets is a power of two from 256 on.
+    """
+
+    OCTETS: Final = WAYS * _WORD
+    """Of a bucket."""
+
+    def __init__(self, memory: memoryview) -> None:
+        self._memory = memory
+        self._words = memory.cast("Q")
+        self._last = len(memory) // self.OCTETS - 1
+        if self._last < _LOWER or self._last & (self._last + 1):
+            raise ValueError("marks need a power of two of buckets, 256 or more")
+
+    def age(self, key: int, now: float) -> float | None:
+        """Return how many seconds ago *key* was seen, give or take a minute; None if never."""
+        for word in _EIGHT.unpack_from(self._memory, (key & self._last) * self.OCTETS):
+            if word >> 24 == key >> 8 and word:
+                return float(_age(word, now) << _TICK)
+        return None
+
+    def see(self, key: int, now: float) -> None:
+        """Note that *key* was seen now."""
+        bucket = key & self._last
+        words = _EIGHT.unpack_from(self._memory, bucket * self.OCTETS)
+        same = [way for way, word in enumerate(words) if word >> 24 == key >> 8]
+        free = [way for way, word in enumerate(words) if not word]
+        oldest = max(range(WAYS), key=lambda way: _age(words[way], now))
+        way = [*same, *free, oldest][0]
+        self._words[bucket * WAYS + way] = key >> 8 << 24 | (int(now) >> _TICK & _AGES)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for at, word in enumerate(self._words):
+            if word:
+                self._words[at] = 0
+
+
+def _age(word: int, now: float) -> int:
+    """Return how old a mark is, in its own units; one from the future is as good as new."""
+    age = (int(now) >> _TICK) - word & _AGES
+    return age if age <= _AGES >> 1 else 0

@@ -1,0 +1,128 @@
+"""How users get in: made of the settings once, before a fork, and used by every process."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from twisted.cred.portal import Portal
+from twisted.cred.strcred import InvalidAuthType, makeChecker
+from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
+
+from popd import mechanisms
+from popd.auth.apppass import LastUse
+from popd.auth.cache import CredentialCache
+from popd.auth.chain import CheckerChain
+from popd.auth.guard import Guard
+from popd.auth.link import Link, Policy
+from popd.auth.realm import MaildropRealm
+from popd.auth.scram import FakeKeys
+from popd.auth.tablefile import GuessTable
+from popd.listen import StartError
+from popd.maildrop.snapshots import SnapshotCache
+from popd.maildrop.template import MaildirStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from twisted.cred.checkers import ICredentialsChecker
+    from twisted.internet.interfaces import IReactorTime
+
+    from popd.auth.chain import Record
+    from popd.config import Settings
+
+__all__ = ["Door", "starting"]
+
+_log = Logger()
+
+_MEGABYTE: Final = 1e6
+
+
+class Door:
+    """What the processes of a popd have in common to let users in.
+
+    :param settings: what popd is told to do.
+    :raises StartError: something cannot be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._domain = settings.default_domain
+        self._checkers = [_checker(description) for description in settings.auth]
+        self._ttl = settings.auth_cache_ttl
+        self._fakes = FakeKeys()
+        self._record = _record(settings.last_use)
+        with starting("--auth"):
+            chain = self._chain()
+        with starting(""):
+            self.offer = mechanisms.choose(
+                chain.mechanisms,
+                settings.sasl,
+                apop=settings.apop,
+                certificates=bool(settings.client_ca),
+            )
+            """Which ways to log in there are."""
+        with starting("--guess-table"):
+            self._guesses = (
+                GuessTable.open(Path(settings.guess_table))
+                if settings.guess_table
+                else GuessTable.in_memory()
+            )
+        with starting("--maildrop"):
+            recent = SnapshotCache(settings.cache_size * _MEGABYTE, settings.clock_skew)
+            store = MaildirStore.from_template(settings.maildrop, settings.missing_maildrop, recent)
+        if not store.survey():
+            _log.warn(
+                "{path} is no directory; is it not mounted? Nobody gets mail", path=store.fixed
+            )
+        self._realm = MaildropRealm(store)
+
+    def portal(self, clock: IReactorTime) -> Portal:
+        """Return where credentials become maildrops, for the process whose clock this is."""
+        return Portal(self._realm, [self._chain(clock, Guard(self._guesses))])
+
+    def _chain(self, clock: IReactorTime | None = None, guard: Guard | None = None) -> CheckerChain:
+        return CheckerChain(
+            [Link(checker, policy, name) for checker, policy, name in self._checkers],
+            self._domain,
+            CredentialCache(self._ttl),
+            clock=clock,
+            guard=guard,
+            fakes=self._fakes,
+            record=self._record,
+        )
+
+
+def _record(directory: str) -> Record | None:
+    """Return what writes down the last uses of app passwords, if there is a place for them."""
+    if not directory:
+        return None
+    uses = LastUse(directory)
+    return lambda account, client: deferToThread(uses.admit, account, client)
+
+
+def _checker(description: str) -> tuple[ICredentialsChecker, Policy, str]:
+    """Return the checker that *description* means, its policy, and its type.
+
+    What follows the type may be secret.
+    """
+    with starting("--auth"):
+        policy, description = Policy.split(description)
+    kind = description.partition(":")[0]
+    try:
+        return makeChecker(description), policy, kind
+    except InvalidAuthType as error:
+        raise StartError(f"--auth {kind}: no such type; see twistd popd --help-auth") from error
+    except Exception as error:
+        reason = str(error).removeprefix(kind).lstrip(": ")
+        raise StartError(f"--auth {kind}: {reason}") from error
+
+
+@contextmanager
+def starting(what: str) -> Iterator[None]:
+    """Make a ValueError about *what* end the start; if that is empty its text says about what."""
+    try:
+        yield
+    except ValueError as error:
+        raise StartError(f"{what}: {error}" if what else str(error)) from error
