@@ -60,7 +60,9 @@ def _read() -> bytes:
 
 def _prompt(*, twice: bool) -> bytes:
     if not sys.stdin.isatty():
-        raise click.UsageError("there is no terminal to ask for the password: give --password-stdin")
+        raise click.UsageError(
+            "there is no terminal to ask for the password: give --password-stdin"
+        )
     answer: str = click.prompt(
         "Password",
         hide_input=True,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from itertools import pairwise
+from pathlib import Path
+from textwrap import indent
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -63,6 +65,13 @@ class Parsing(SynchronousTestCase):
 
 class Default(SynchronousTestCase):
     """The query that comes with popd finds what is in the tables that come with it."""
+
+    def test_documented(self) -> None:
+        """The tables and the query are in the documentation."""
+        docs = Path(__file__).parents[2] / "docs"
+        text = "".join(path.read_text("utf-8") for path in docs.glob("authentication*.rst"))
+        for sql in (*SCHEMA, DEFAULT_QUERY):
+            self.assertIn(indent(sql, " " * 4), text)
 
     def test_rows(self) -> None:
         """It finds a user and his app passwords, and nobody else's."""
