@@ -132,7 +132,7 @@ _KEYS: Final[dict[str, tuple[tuple[type, ...], float, float]]] = {
     "driver": ((str,), 0, 0),
     "connect": ((dict,), 0, 0),
     "query": ((str,), 0, 0),
-    "timeout": ((int, float), 0.1, 60),
+    "timeout": ((int, float), 0.1, 10),  # the chain waits no longer
     "connections": ((int,), 1, 100),
     "cache": ((int, float), 0, 86400),
     "plain-passwords": ((bool,), 0, 1),

@@ -275,6 +275,15 @@ class ProgramCase(DatabaseCase):
         """Execute a statement."""
         self.database.execute(statement)
 
+    def test_restart(self) -> None:
+        """A database that was started anew meanwhile is no failure at all."""
+        for _ in range(5):  # each worker has a connection, or nearly so
+            self.assertEqual(self.reply("zoe@example.org"), "")
+        self.take_down()
+        self.bring_up()
+        for _ in range(5):
+            self.assertEqual(self.reply("zoe@example.org"), "")
+
     def test_managed(self) -> None:
         """Who is managed by popctl can log in, by app passwords too, until he is disabled."""
         self.database.execute("DROP TABLE popd_app_passwords", "DROP TABLE popd_users")
@@ -390,7 +399,7 @@ class SQLiteTests(DatabaseCase, ServerCase):
         return f"database = '{self.path}'"
 
     def test_scram(self) -> None:
-        """mpop logs in by SCRAM-SHA-256, with keys that popctl made."""
+        """A client logs in by SCRAM-SHA-256, with keys that popctl made."""
         mpop = shutil.which("mpop")
         if mpop is None:
             raise SkipTest("needs mpop: apt-get install mpop")
