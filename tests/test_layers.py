@@ -25,6 +25,7 @@ FLOORS = ("popd.protocol", "popd.maildrop", "popd.auth", "popd.server", "popd", 
 
 TWISTED_FREE = (
     *("popd.protocol", "popd.maildrop", "popd.auth.schemes", "popd.auth.scramkeys"),
+    *("popd.auth.account", "popd.auth.saslprep", "popd.auth.reread"),
     *("popd.auth.passwd", "popd.auth.passwdline", "popd.auth.appfile", "popd.auth.apppass"),
 )
 MAX_LINES = 450

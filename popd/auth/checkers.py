@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from popd.auth.passwdline import Entry
     from popd.protocol.credentials import ScramKeys
 
+    _Find = Callable[[str, str], Entry | None]
+
 __all__ = ["PasswdCheckerFactory", "PasswordFileChecker"]
 
 _SCRAM: Final = frozenset({"SCRAM-SHA-256", "SCRAM-SHA-1"})
@@ -93,9 +95,10 @@ class PasswordFileChecker:
         return self._file.version(), self._apps and self._apps.version()
 
     def _soon(self, function: Callable[..., Any], *arguments: object) -> Deferred[Any]:
-        """Call a function that takes no time unless the file is read."""
-        where = maybeDeferred if self._file.is_current() else self._defer
-        return where(function, *arguments)
+        """Call a function with what finds users, where the file may be read if it has to be."""
+        if self._file.is_current():
+            return maybeDeferred(function, self._file.recall, *arguments)
+        return self._defer(function, self._file.find, *arguments)
 
     def _verify(self, names: tuple[str, str], password: bytes) -> Account:
         """Do the work, in whichever thread."""
@@ -115,20 +118,23 @@ class PasswordFileChecker:
 
         return limited(entry.account(names[0]), app.account)
 
-    def _compare(self, names: tuple[str, str], check: Callable[[bytes], bool]) -> Account:
-        entry = self._file.find(*names)
+    @staticmethod
+    def _compare(find: _Find, names: tuple[str, str], check: Callable[[bytes], bool]) -> Account:
+        entry = find(*names)
         plain = entry.plain if entry else None
         # Whoever has no plain password costs as much as one who has.
         if not check(plain or b"nobody's") or not entry or not plain:
             raise UnauthorizedLogin
         return entry.account(names[0])
 
-    def _account(self, names: tuple[str, str]) -> Account | None:
-        entry = self._file.find(*names)
+    @staticmethod
+    def _account(find: _Find, names: tuple[str, str]) -> Account | None:
+        entry = find(*names)
         return entry.account(names[0]) if entry else None
 
-    def _scram_keys(self, names: tuple[str, str], mechanism: str) -> ScramKeys | None:
-        entry: Entry | None = self._file.find(*names)
+    @staticmethod
+    def _scram_keys(find: _Find, names: tuple[str, str], mechanism: str) -> ScramKeys | None:
+        entry = find(*names)
         keys = entry and entry.scram_keys(mechanism)
         return replace(keys, owner=entry.account(names[0])) if entry and keys else None
 

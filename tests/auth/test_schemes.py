@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 from unittest import skipUnless
 
 import argon2
@@ -12,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from popd.auth import crypt3
-from popd.auth.schemes import MAX_PASSWORD_OCTETS, StoredPassword, parse
+from popd.auth import crypt3, scramkeys
+from popd.auth.schemes import MAX_PASSWORD_OCTETS, StoredPassword, parse, scheme_of
 
 PASSWORD = b"correct horse"
 
@@ -32,6 +33,10 @@ DOVEADM = r"""
 {SSHA}jYOvdVbsQapbOhcPclmtjbzIJ433JMyK
 {SSHA.HEX}aaed1c615cff77534ae38b2de33c8785a2914ed2c34d7d89
 {SSHA.B64}kUP0MjSvRDjlRdR3bCpP8fOMd/UlYBWE
+{SCRAM-SHA-256}4096,+NriBrh5HXcJzuVSHuUSow==,C3K3l8xceFpQZgR2zK2weTeVYHDIekGaxj2lYh2qfjw=,TWUtUeXZJdVLDIjAAl98DKTAss5YOIXqZDdWApV/wS0=
+{SCRAM-SHA-256}4096,3Sp8GWuLCNle45mxfsdkpg==,clNt0BzkJZlGTiX2YQMxvviI4CEiSMLNRzQw2r+qcVE=,QVHvde+cct/bST8DZCjhuPO6uhQypGyLOtxdXoKzmVs=
+{SCRAM-SHA-256.B64}NDA5Nixoajd1V3hXZ05FeE9MWTdXUE50eVlBPT0sc3FSTUhWSS82cFhERnoyeWJzc093MjZkQVpuSlR2aERLZ3RJTVBJU1NyST0sdHVXb2toeXhxZ0ZlalJ2ODJEd0gyYzdyS3hFTyt4T0JTYjIra25oWkFQYz0=
+{SCRAM-SHA-1}4096,ovXUV0xn+tovylcWGG0WgQ==,bMkCVe/qXyY5ry85pqRxO3vI+dM=,iYnvsLXiMBRMc/ZH2xIvArgQpOk=
 {PLAIN.B64}Y29ycmVjdCBob3JzZQ==
 {PLAIN.HEX}636f727265637420686f727365
 {PLAIN}correct horse
@@ -108,6 +113,66 @@ class KnownAnswers(SynchronousTestCase):
         self.assertStores(bcrypt.hashpw(password, bcrypt.gensalt(4)).decode(), password)
         digest = hashlib.sha512(password).digest()
         self.assertStores("{SSHA512}" + base64.b64encode(digest).decode(), password)
+
+
+class Secrets(SynchronousTestCase):
+    """What is stored besides a hash can be had, for mechanisms that need it."""
+
+    def test_scram_keys(self) -> None:
+        """SCRAM keys are what doveadm wrote, and are made of a password as it makes them."""
+        for field in DOVEADM:
+            stored = parse(field)
+            keys = stored.scram_keys
+            self.assertEqual(keys is not None, "SCRAM" in field)
+            if keys is not None:
+                made = scramkeys.derive(stored.scheme, PASSWORD, keys.salt, keys.iterations)
+                self.assertEqual(made, keys)
+                self.assertEqual(
+                    scramkeys.derive(stored.scheme, b"x", keys.salt, 4096) == keys, False
+                )
+
+    def test_rfc_7677(self) -> None:
+        """The keys are those of the example in RFC 7677 section 3."""
+        salt = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
+        keys = scramkeys.derive("SCRAM-SHA-256", b"pencil", salt, 4096)
+        nonces = b"rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
+        message = (
+            b"n=user,r=rOprNGfwEbeRWgbNEkqO,r=%b,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,c=biws,r=%b"
+            % (nonces, nonces)
+        )
+        signature = hmac.digest(keys.server_key, message, "sha256")
+        expected = b"6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
+        self.assertEqual(base64.b64encode(signature), expected)
+
+    def test_written(self) -> None:
+        """What is written can be parsed, has a salt of its own, and fits the password."""
+        one, two = (scramkeys.written("SCRAM-SHA-256", PASSWORD, 5000) for _ in range(2))
+        self.assertNotEqual(one, two)
+        for field in (one, two):
+            keys = parse(field).scram_keys
+            self.assertEqual(keys and (keys.iterations, len(keys.salt)), (5000, 16))
+            self.assertTrue(parse(field).verify(PASSWORD))
+
+    def test_prepared(self) -> None:
+        """SCRAM's passwords are prepared, so that two spellings of é are the same."""
+        stored = parse(scramkeys.written("SCRAM-SHA-1", "é".encode()))
+        self.assertTrue(stored.verify("e\N{COMBINING ACUTE ACCENT}".encode()))
+        self.assertFalse(stored.verify(b"e"))
+        unpreparable = parse(scramkeys.written("SCRAM-SHA-1", b"\xff"))
+        self.assertTrue(unpreparable.verify(b"\xff"))
+
+    def test_plain(self) -> None:
+        """A plain password can be had, whatever its scheme is called."""
+        for field in DOVEADM:
+            plain = PASSWORD if field.startswith(("{PLAIN", "{CLEAR")) else None
+            self.assertEqual(parse(field).plain, plain)
+
+    def test_scheme_of(self) -> None:
+        """The scheme can be had without parsing; plain passwords have one name."""
+        for field in [*DOVEADM, *CRYPTS]:
+            scheme = parse(field).scheme
+            expected = "PLAIN" if scheme.startswith("CLEAR") else scheme
+            self.assertEqual(scheme_of(field), expected)
 
 
 class LongPasswords(SynchronousTestCase):
@@ -223,6 +288,33 @@ class Refusals(SynchronousTestCase):
             for octets in (0, 1, size - 1, 2 * size + 1):
                 data = base64.b64encode(bytes(octets)).decode()
                 self.assertRefused(f"{{{scheme}}}{data}", "too short or too long")
+
+    def test_scram(self) -> None:
+        """Damaged SCRAM keys are refused, and iterations that are too few or too many."""
+        for mechanism, good in (
+            ("SCRAM-SHA-256", next(line for line in DOVEADM if "SCRAM-SHA-256}" in line)),
+            ("SCRAM-SHA-1", next(line for line in DOVEADM if "SCRAM-SHA-1}" in line)),
+        ):
+            count, salt, stored, server = good.partition("}")[2].split(",")
+            for parts in (
+                (count, salt, stored),
+                (count, salt, stored, server, "SECRET"),
+                (count, salt, stored[4:], server),
+                (count, salt, stored, server[:-1]),
+                (count, salt, stored, server[:-2] + "B="),
+                (count, "", stored, server),
+                (count, "SECRET", stored, server),
+                (count, salt, stored, server + "\n"),
+                ("04096", salt, stored, server),
+                ("-4096", salt, stored, server),
+                ("٤٠٩٦", salt, stored, server),
+                ("", salt, stored, server),
+            ):
+                self.assertRefused(f"{{{mechanism}}}{','.join(parts)}", "malformed")
+            for iterations in ("1", "4095", "1000001", "2147483648"):
+                field = f"{{{mechanism}}}{iterations},{salt},{stored},{server}"
+                self.assertRefused(field, "has not 4096 to 1000000 iterations")
+            parse(f"{{{mechanism}}}1000000,{salt},{stored},{server}")
 
     def test_malformed_argon2(self) -> None:
         """A damaged Argon2 hash is refused."""
