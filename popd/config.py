@@ -61,7 +61,8 @@ class Settings:
     :param client_ca: path of a PEM file with the authorities that vouch for clients; empty if
         clients are not asked for certificates.
     :param guess_table: path of the file that keeps what is known of guesses; empty for none.
-    :param last_use: path of the directory with the last uses of app passwords; empty for none.
+    :param state_directory: path of the directory with what has to outlast popd: the last uses of
+        app passwords.
     :param maildrop: a template of where the users' maildrops are.
     :param default_domain: completes a bare user name.
     :param cleartext_login: who may log in without TLS.
@@ -81,7 +82,7 @@ class Settings:
     apop: bool = False
     client_ca: str = ""
     guess_table: str = ""
-    last_use: str = ""
+    state_directory: str = "/var/lib/popd"
     maildrop: str = ""
     default_domain: str = ""
     cleartext_login: CleartextLogin = "never"

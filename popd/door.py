@@ -12,7 +12,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from popd import mechanisms
-from popd.auth.apppass import LastUse
+from popd.auth.apppass import DIRECTORY, LastUse
 from popd.auth.cache import CredentialCache
 from popd.auth.chain import CheckerChain
 from popd.auth.guard import Guard
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from twisted.cred.checkers import ICredentialsChecker
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IReactorTime
 
-    from popd.auth.chain import Record
+    from popd.auth.account import Account, Client
     from popd.config import Settings
 
 __all__ = ["Door", "starting"]
@@ -52,7 +53,7 @@ class Door:
         self._checkers = [_checker(description) for description in settings.auth]
         self._ttl = settings.auth_cache_ttl
         self._fakes = FakeKeys()
-        self._record = _record(settings.last_use)
+        self._uses = LastUse(Path(settings.state_directory) / DIRECTORY)
         with starting("--auth"):
             chain = self._chain()
         with starting(""):
@@ -82,6 +83,10 @@ class Door:
         """Return where credentials become maildrops, for the process whose clock this is."""
         return Portal(self._realm, [self._chain(clock, Guard(self._guesses))])
 
+    def _record(self, account: Account, client: Client) -> Deferred[str]:
+        """See `Admission`: this waits for a disk."""
+        return deferToThread(self._uses.admit, account, client)
+
     def _chain(self, clock: IReactorTime | None = None, guard: Guard | None = None) -> CheckerChain:
         return CheckerChain(
             [Link(checker, policy, name) for checker, policy, name in self._checkers],
@@ -92,14 +97,6 @@ class Door:
             fakes=self._fakes,
             record=self._record,
         )
-
-
-def _record(directory: str) -> Record | None:
-    """Return what writes down the last uses of app passwords, if there is a place for them."""
-    if not directory:
-        return None
-    uses = LastUse(directory)
-    return lambda account, client: deferToThread(uses.admit, account, client)
 
 
 def _checker(description: str) -> tuple[ICredentialsChecker, Policy, str]:

@@ -13,7 +13,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
-from popd.server.transport import make_prompt
+from popd.server.port import make_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,7 +158,7 @@ class Listener(Service):
         except Exception as error:  # noqa: BLE001 - endpoints fail in ways of their own
             self._refuse(self._refusal(error))
             return None
-        make_prompt(port, self._factory)
+        make_prompt(port)
         if not self._accepting:
             port.stopReading()
             port._shouldShutdown = False  # noqa: SLF001 - it would end it for all processes

@@ -8,18 +8,16 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.service import MultiService
-from twisted.internet.protocol import Factory
 
 from popd.server.factory import CleartextLogin, POP3Factory
 from popd.server.offload import Offload
+from popd.server.port import Lobby
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IAddress
-
     from popd.door import Door
     from popd.server.tls import ServerTLS
 
-__all__ = ["GARBAGE", "SWITCH", "Lobby", "Serving"]
+__all__ = ["GARBAGE", "SWITCH", "Serving"]
 
 GARBAGE: Final = (700, 10, 1000)
 """When Python looks for garbage.  Its default goes through everything a hundred times as often, and
@@ -30,19 +28,6 @@ _M_ARENA_MAX: Final = -8  # in glibc's malloc.h
 SWITCH: Final = 0.0001
 """Seconds that a thread may compute while the reactor's waits to go on.  It waits anew after each
 system call, some 25 times in a session, and Python's default is 5 ms."""
-
-
-class Lobby(Factory):
-    """What listens for connections before it is known who will serve them."""
-
-    noisy = False
-
-    target: Any = None
-    """The factory that serves them, from when on that is known."""
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Let the target do it; a connection that comes too early is closed."""
-        return self.target and self.target.buildProtocol(addr)
 
 
 class Serving:
@@ -58,7 +43,7 @@ class Serving:
         self, door: Door, cleartext_login: CleartextLogin, tls: ServerTLS | None, hashers: int
     ) -> None:
         self.cleartext = Lobby()
-        self.implicit_tls = Lobby()
+        self.implicit_tls = Lobby(tls)
         self._door = door
         self._cleartext_login = cleartext_login
         self._tls = tls
@@ -77,9 +62,7 @@ class Serving:
             tls=self._tls,
             offer=self._door.offer,
         )
-        self.cleartext.target = factory
-        if self._tls is not None:
-            self.implicit_tls.target = factory.implicit_tls()
+        self.cleartext.target = self.implicit_tls.target = factory
         reactor.suggestThreadPoolSize(self._hashers)
         sys.setswitchinterval(SWITCH)
         _share_memory()

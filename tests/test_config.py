@@ -8,7 +8,16 @@ from tempfile import TemporaryDirectory
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from popd.config import DEFAULTS, REPEATABLE, ConfigError, Layer, Settings, read_file, settle
+from popd.config import (
+    DEFAULTS,
+    REPEATABLE,
+    ConfigError,
+    Layer,
+    Settings,
+    checked,
+    read_file,
+    settle,
+)
 
 ETC = Path(__file__).parent.parent / "etc" / "popd.toml"
 
@@ -90,7 +99,7 @@ class FileTests(SynchronousTestCase):
 
     def test_switches(self) -> None:
         """A switch is on or off, and nothing else."""
-        self.assertIs(checked("apop", True, "apop"), True)
+        self.assertIs(checked("apop", value=True, shown="apop"), True)
         for value in ("true", 1, ["x"]):
             with self.assertRaises(ConfigError) as caught:
                 checked("apop", value, "popd.toml: apop")

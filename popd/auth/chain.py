@@ -14,6 +14,7 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from popd.auth.account import Account
+from popd.auth.admission import Admission
 from popd.auth.cache import CredentialCache
 from popd.auth.credentials import (
     NOWHERE,
@@ -33,21 +34,19 @@ from popd.auth.interfaces import (
     LoginTooSoonError,
 )
 from popd.auth.link import Action, Link
-from popd.auth.masters import in_place_of
 from popd.auth.person import Person, shown_name
 from popd.auth.scram import FakeKeys, look_up
 from popd.maildrop.user import UserName
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Iterable
 
     from twisted.internet.interfaces import IReactorTime
 
     from popd.auth.account import Client
+    from popd.auth.admission import Record
     from popd.auth.interfaces import Guard
     from popd.protocol.credentials import ScramKeys
-
-    Record = Callable[[Account, Client], Awaitable[str]]
 
 __all__ = ["CheckerChain"]
 
@@ -89,8 +88,8 @@ class CheckerChain:
     never get in, whatever the checkers say, but cost what a wrong password costs.  So does a user
     who must not log in though his credentials are right.
 
-    A master is let in as another user, by ``user*master`` or an authorization identity: with his
-    own credentials, but no app password, and if his account says that he may; see `in_place_of`.
+    A master is let in as another user, by ``user*master`` or an authorization identity, see
+    `Admission`.
 
     Names and passwords must be given to the checkers as octets, as Twisted's own want them.
 
@@ -100,8 +99,7 @@ class CheckerChain:
     :param clock: what time-outs are measured with; by default the process's reactor.
     :param guard: makes guessing slow; by default nobody does.
     :param fakes: makes up SCRAM keys.
-    :param record: called before a user with an app password or an interval between log-ins is let
-        in; returns ``""``, or why he is not.
+    :param record: see `Admission`.
     :raises ValueError: a checker takes nothing that a POP3 client can show.
     """
 
@@ -131,7 +129,7 @@ class CheckerChain:
         self._cache = cache or CredentialCache(ttl=0)
         self._guard = guard or _Nobody()
         self._fakes = fakes or FakeKeys()
-        self._record = record
+        self._admission = Admission(self._links, default_domain, record)
         self._clock = clock
 
     @property
@@ -180,7 +178,7 @@ class CheckerChain:
         If that is so, `Claim.account` is set.  None may mean that the user has to wait.
         """
         account = self._recalled(claim)
-        if account is None or claim.delay is not None or self._concerns_record(account):
+        if account is None or claim.delay is not None or self._admission.is_recorded(account):
             return None
         claim.delay = self._guard.delay(claim.client, account.name.encode(errors="surrogateescape"))
         if claim.delay > 0:
@@ -308,34 +306,12 @@ class CheckerChain:
     async def _admit(
         self, account: Account, claim: Claim, person: Person, verdict: _Verdict
     ) -> None:
-        """Let in whose credentials were found good, or say why not."""
-        account = self._completed(account)
-        reason = account.refusal(claim.client)
-        if reason:
-            verdict.refusal = LoginRefusedError(reason)
-            return
-        if person.wanted is not None and str(person.wanted) != account.name:
-            try:
-                other = await in_place_of(person.wanted, account, self._links, self._default_domain)
-            except LoginRefusedError as refusal:
-                verdict.refusal = refusal
-                return
-            except AuthTemporaryError:
-                verdict.in_doubt = True
-                return
-            claim.master = account.name
-            target = replace(self._completed(other), no_delete=account.no_delete)
-        else:
-            target = account
-        if self._record is not None and self._concerns_record(account):
-            reason = await self._record(account, claim.client)
-            if reason:
-                verdict.refusal = LoginTooSoonError(reason)
-                return
-        verdict.account = target
-
-    def _concerns_record(self, account: Account) -> bool:
-        return self._record is not None and bool(account.program or account.interval)
+        try:
+            verdict.account = await self._admission.admit(account, claim, person)
+        except (LoginRefusedError, LoginTooSoonError) as refusal:
+            verdict.refusal = refusal
+        except AuthTemporaryError:
+            verdict.in_doubt = True
 
     def _remember(
         self, claim: Claim, person: Person, account: Account, link: Link, version: object
@@ -379,10 +355,6 @@ class CheckerChain:
         return keys
 
     # Names and clocks.
-
-    def _completed(self, account: Account) -> Account:
-        user = UserName.parse(account.name, self._default_domain)
-        return account if user is None else replace(account, name=str(user))
 
     def _timer(self) -> IReactorTime:
         if self._clock is None:

@@ -90,8 +90,7 @@ class Guard:
         """Return how many seconds an attempt has to wait before anybody is asked about it.
 
         :param username: the user's canonical name, whether or not there is such a user.
-        :return: seconds; infinity if it would be too many.  Then nobody must be asked, and the
-            attempt is over.
+        :return: seconds; infinity if it would be too many.  Then nobody must be asked.
         """
         origin = self._keys.origin(client.address)
         if origin is None:
@@ -185,7 +184,6 @@ class Guard:
             with self._table.lock:
                 wait = self._take_turns(queues, now, CROWD_INTERVAL if crowded else 0.0)
         if wait > MAX_WAIT:
-            self._over(origin)
             return inf
         if not trusted:
             state = self._scores.get(*self._keys.of(ACCOUNT, mark))

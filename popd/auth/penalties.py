@@ -47,23 +47,28 @@ class Penalty:
     ends: float
 
 
-def penalties(table: GuessTable, now: float, users: Iterable[str] = ()) -> list[Penalty]:
-    """Return all that is remembered, the worst first.
+def penalties(
+    table: GuessTable, now: float, users: Iterable[str] = (), subject: str = ""
+) -> list[Penalty]:
+    """Return what is remembered, the worst first.
 
     :param users: the names of users, in their canonical spelling, to be recognised.
+    :param subject: an IP address, or a user's name in its canonical spelling, about which to return
+        it; empty for everything.
     """
-    return sorted(_penalties(table, now, users), key=lambda p: (-p.interval, -p.ends, p.subject))
+    found = _penalties(table, now, users, subject)
+    return sorted(found, key=lambda p: (-p.interval, -p.ends, p.subject))
 
 
-def forgive(table: GuessTable, subject: str | None = None) -> int:
-    """Forget what is remembered about a network or a user; None for all networks and all users.
+def forgive(table: GuessTable, subject: str = "") -> int:
+    """Forget what is remembered.
 
-    :param subject: an IP address, or a user's name in its canonical spelling.
+    :param subject: about what, as for `penalties`.
     :return: how much there was to forget.
     """
     with table.lock:
         known = dict(table.scores)
-        if subject is None:
+        if not subject:
             table.scores.clear()
             table.wrong.clear()
             return len(known)
@@ -88,7 +93,9 @@ def _keys_of(table: GuessTable, known: Iterable[int], subject: str) -> Iterator[
             yield keys.of(PAIR, origin.mark ^ word & _MARK)
 
 
-def _penalties(table: GuessTable, now: float, users: Iterable[str]) -> Iterator[Penalty]:
+def _penalties(
+    table: GuessTable, now: float, users: Iterable[str], about: str
+) -> Iterator[Penalty]:
     keys = Keys(table.key, table.scores.buckets)
     known = {word: state for word, state in table.scores if state >> 32 > now}
     names = {keys.account(user.encode()): user for user in users}
@@ -97,6 +104,9 @@ def _penalties(table: GuessTable, now: float, users: Iterable[str]) -> Iterator[
         networks = {_network_mark(keys, word): word for word in _networks(known)}
         for (account, name), (network, word) in product(names.items(), networks.items()):
             pairs[account ^ network] = f"{name} from {_shown(word)}"
+    if about:
+        wanted = {word for word, _ in _keys_of(table, known, about)}
+        known = {word: state for word, state in known.items() if word in wanted}
     for word, state in known.items():
         kind, rule = _kind(word)
         recognised = {"account": names, "pair": pairs}.get(kind, {})

@@ -3,8 +3,9 @@
 Both tables are made of buckets of eight.  A key can be in one bucket only, and if that is full,
 what matters least makes room there; so a table never grows, and looking something up costs the
 same however much is in it.  Reading takes no lock: each word is read and written as a whole, so
-whoever reads while another writes sees each word of a bucket as it was or as it will be.  Whoever
-writes holds the lock that goes with the memory.
+whoever reads while another writes sees each word of a bucket as it was or as it will be.  If just
+then one key takes another's place, he may for once be told the one's word for the other's.  Whoever
+writes holds the lock that goes with the memory, and reads with it what he writes back changed.
 
 Keys that strangers can choose must be hashed with a secret before they choose a bucket.  Whatever
 is in the memory, also if it is garbage, reading it never fails.
@@ -70,7 +71,7 @@ class Scores:
         words = _EIGHT.unpack_from(self._memory, bucket * self.OCTETS + WAYS * _WORD)
         way = keys.index(key) if key in keys else words.index(min(words))
         if keys[way] != key:
-            self._words[at + WAYS + way] = 0  # nobody may read one key's word as another's
+            self._words[at + WAYS + way] = 0  # what belonged to the other
             self._words[at + way] = key
         self._words[at + WAYS + way] = word
 

@@ -10,6 +10,7 @@ from click.exceptions import NoArgsIsHelpError
 from popd import __version__
 from popd.ctl.apps import apppass
 from popd.ctl.authtest import auth
+from popd.ctl.penalties import penalties
 from popd.ctl.site import CONFIG, STATE, Site
 from popd.ctl.store import StoreError
 from popd.ctl.users import user
@@ -94,3 +95,4 @@ def main(ctx: click.Context, config: str, auth: tuple[str, ...], state_directory
 main.add_command(user)
 main.add_command(apppass)
 main.add_command(auth)
+main.add_command(penalties)

@@ -67,6 +67,14 @@ class Site:
         """What completes a bare user name at log-in."""
         return "" if self.auth else str(self._layer.get("default-domain", "")).lower()
 
+    @property
+    def guess_table(self) -> str:
+        """The file in which popd remembers wrong guesses; empty if it does so in memory.
+
+        :raises UnusableError: the configuration cannot be read.
+        """
+        return str(self._layer.get("guess-table", ""))
+
     @cached_property
     def _last_use(self) -> LastUse:
         state = self.state or ("" if self.auth else self._layer.get("state-directory", ""))

@@ -144,9 +144,10 @@ class Authorization:
 
     def _step(self, exchange: Mechanism, response: bytes | None) -> Event:
         try:
-            outcome = exchange.step(None if response is None else decode(response))
+            decoded = None if response is None else decode(response)
         except ValueError:
             raise BadCommandError("that is not base64") from None
+        outcome = exchange.step(decoded)
         match outcome:
             case Challenge(data):
                 self._exchange = exchange

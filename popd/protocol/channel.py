@@ -34,7 +34,7 @@ class Channel:
     :param cleartext_login: whether this client may log in without TLS.
     :param offer: which ways to log in the server has.
     :param bindings: looks up what binds an exchange to this connection, when it is asked for;
-        None if nothing does.
+        None if nothing does, and where TLS ends at a proxy.
     :param certificate: whether the client has shown a TLS certificate that was verified.
     """
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.hazmat.primitives.hashes import SHA256, HashAlgorithm
-from twisted.protocols.tls import TLSMemoryBIOProtocol
+from OpenSSL import SSL
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
-    from OpenSSL import SSL
 
 __all__ = ["channel_binding", "client_certificate", "tls_connection"]
 
@@ -21,8 +20,11 @@ _WEAK: Final = frozenset({"md5", "sha1"})
 
 def tls_connection(transport: Any) -> SSL.Connection:
     """Return the TLS connection of a transport, whether TLS ran from the start or came by STLS."""
-    layer = transport if isinstance(transport, TLSMemoryBIOProtocol) else transport.protocol
-    connection: SSL.Connection = layer.getHandle()
+    handle = transport.getHandle()
+    if isinstance(handle, SSL.Connection):
+        return handle
+    # Twisted's TLS lies between the connection beneath and the protocol.
+    connection: SSL.Connection = transport.protocol.getHandle()
     return connection
 
 

@@ -17,12 +17,11 @@ from popd.maildrop.interfaces import IMaildrop
 from popd.protocol.channel import Channel
 from popd.protocol.offer import STANDARD, Offer
 from popd.server.protocol import POP3Protocol
-from popd.server.tls_transport import PromptTLSFactory
 from popd.server.watch import Watch
 
 if TYPE_CHECKING:
     from twisted.cred.portal import Portal
-    from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
+    from twisted.internet.interfaces import IAddress, IReactorTime
 
     from popd.auth.account import Client
     from popd.auth.credentials import Claim
@@ -114,15 +113,6 @@ class POP3Factory(Factory):
         if self._chain is None:
             return fail(AuthTemporaryError("no chain of checkers to ask for SCRAM keys"))
         return self._chain.scram_keys(username, mechanism, client)
-
-    def implicit_tls(self) -> IProtocolFactory:
-        """Return the factory for ports where TLS runs from the first octet (RFC 8314).
-
-        :raises ValueError: there is no certificate.
-        """
-        if self.tls is None:
-            raise ValueError("TLS needs a certificate")
-        return PromptTLSFactory(self.tls, self)
 
     def may_log_in_without_tls(self, peer: IAddress) -> bool:
         """Return whether the client at *peer* may send its password in the clear."""

@@ -1,103 +1,153 @@
-"""TLS as Twisted speaks it, without what is slow for a server that answers as soon as it is asked.
+"""TLS straight from the socket.
 
-Twisted keeps what is written under TLS until the next turn of the reactor, hands each record of
-16 KiB to the kernel by itself, and takes time over what interfaces a connection has.
+Twisted lets OpenSSL read from memory and write to memory, carries the octets between that and the
+socket, and stacks a protocol on a protocol for it.  With the socket in OpenSSL's own hands there is
+nothing to carry, and what a slow client does not read is held once, not in plaintext and encrypted.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from OpenSSL.SSL import Error, WantReadError
-from twisted.internet._newtls import _BypassTLS
-from twisted.internet.interfaces import ISSLTransport
-from twisted.internet.protocol import Protocol
-from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
-from twisted.protocols.tls import TLSMemoryBIOProtocol
-from twisted.python.failure import Failure
-from zope.interface import directlyProvides, providedBy
+from OpenSSL import SSL
+from twisted.internet import abstract
+from twisted.internet.interfaces import IHandshakeListener, ISSLTransport
+from twisted.internet.main import CONNECTION_LOST
+from zope.interface import implementer
+
+from popd.server.transport import PromptServer
 
 if TYPE_CHECKING:
     from popd.server.tls import ServerTLS
 
-__all__ = ["PromptTLS", "PromptTLSFactory", "start_tls"]
-
-_FLIGHT: Final = 4_096
-"""Octets that are enough, mostly, for what TLS sends of its own accord."""
+__all__ = ["PromptTLSServer"]
 
 
-class PromptTLS(TLSMemoryBIOProtocol):
-    """The server's end of a TLS connection, which sends at once what is written."""
+@implementer(ISSLTransport)
+class PromptTLSServer(PromptServer):
+    """The server's end of a TLS connection, made of that of a TCP connection."""
 
-    factory: Any
-    transport: Any
+    _shaking = True  # hands are not shaken yet
+    _blocked = False  # OpenSSL cannot read before it has written
+    _unsent = b""  # what was written before hands were shaken
 
-    def makeConnection(self, transport: Any) -> None:
-        """Get ready for the client's first octets; the server has nothing to say before them."""
-        self._tlsConnection = self.factory.tls.serverConnectionForTLS(self)
-        self._tlsConnection.set_accept_state()
-        self._appSendBuffer: list[bytes] = []
-        directlyProvides(self, providedBy(transport))
-        Protocol.makeConnection(self, transport)
-        self.factory.registerProtocol(self)
-        if self._connectWrapped:
-            ProtocolWrapper.makeConnection(self, transport)
+    _ssl: SSL.Connection
 
-    def _write(self, octets: bytes) -> None:
-        """Encrypt *octets* and send all of it in one piece, or keep it until hands are shaken."""
-        if self._lostTLSConnection:
-            return
-        rest = memoryview(octets)
+    @classmethod
+    def take_over(cls, transport: PromptServer, tls: ServerTLS) -> None:
+        """Let *transport* speak TLS.  The client begins; until then there is nothing to say."""
+        connection = SSL.Connection(tls.context, transport.socket)
+        connection.set_accept_state()
+        transport.__class__ = cls
+        transport._ssl = connection  # type: ignore[attr-defined]  # noqa: SLF001 - its own by now
+
+    def startTLS(self, ctx: Any, normal: bool = True) -> None:
+        """Refuse: TLS runs."""
+        raise RuntimeError("TLS runs already")
+
+    def getHandle(self) -> SSL.Connection:  # type: ignore[override]  # as Twisted's own under TLS
+        """Return OpenSSL's end of the connection (`ISSLTransport`)."""
+        return self._ssl
+
+    def getPeerCertificate(self) -> Any:
+        """Return the client's certificate, or None (`ISSLTransport`)."""
+        return self._ssl.get_peer_certificate()
+
+    def doRead(self) -> Any:
+        """Read one record, and give what is in it to the protocol; or go on shaking hands."""
         try:
-            while rest:
-                rest = rest[self._tlsConnection.send(rest) :]
-        except WantReadError:
-            self._bufferedWrite(bytes(rest))
-        except Error:
-            self._tlsShutdownFinished(Failure())
+            if self._shaking:
+                self._ssl.do_handshake()
+                self._shaken()
+                return None
+            data = self._ssl.recv(self.bufferSize)
+        except SSL.WantReadError:
+            return None
+        except SSL.WantWriteError:
+            self._blocked = True
+            self.startWriting()
+            return None
+        except SSL.ZeroReturnError:
+            self._client_is_done()
+            return None
+        except SSL.Error:
+            return CONNECTION_LOST
+        self.protocol.dataReceived(data)
+        return None
+
+    def doWrite(self) -> Any:
+        """Send what waits to be sent; read, if that waited for it."""
+        if self._blocked:
+            self._blocked = False
+            if not self.dataBuffer and not self._tempDataLen:
+                self.stopWriting()
+            return self.doRead()
+        return super().doWrite()
+
+    def write(self, data: bytes) -> None:
+        """Send *data*; before hands are shaken, keep it for then."""
+        if self._shaking:
+            self._unsent += data
         else:
-            # A record of up to 16 KiB grows by less than 32 octets.
-            self._flushSendBIO(_FLIGHT + len(octets) + len(octets) // 512)
+            super().write(data)
 
-    def _flushSendBIO(self, size: int = _FLIGHT) -> None:
-        """Send what OpenSSL has to send, *size* octets at a time."""
+    def send(self, data: Any) -> int:
+        """Send what can be sent of *data* now; return how many octets that is."""
         try:
-            while True:
-                data = self._tlsConnection.bio_read(size)
-                self.transport.write(data)
-                if len(data) < size:
-                    break
-        except WantReadError:
-            pass
+            return self._send(data)
+        except SSL.Error:  # which it was, `writeSomeData` will find out
+            return 0
 
+    def writeSomeData(self, data: Any) -> Any:
+        """Send something of *data*; return how many octets, or what is wrong."""
+        try:
+            return self._send(data)
+        except SSL.Error:
+            return CONNECTION_LOST
 
-class PromptTLSFactory(WrappingFactory[PromptTLS]):
-    """Puts TLS around the protocols of another factory.
+    def loseConnection(self) -> None:
+        """Say that there is no more, and close when the client has said so too."""
+        if self._shaking:
+            self.abortConnection()
+        elif self.producer or self.dataBuffer or self._tempDataLen:
+            abstract.FileDescriptor.loseConnection(self)
+        elif self.connected and not self.disconnecting:
+            self.disconnecting = True
+            self._say_goodbye()
 
-    :param tls: the server's end of TLS.
-    :param wrapped: the other factory; None if TLS starts later, with STLS.
-    """
+    def _postLoseConnection(self) -> None:
+        """Everything is sent, and `loseConnection` waited for that."""
+        self._say_goodbye()
 
-    protocol = PromptTLS
-    noisy = False
+    def _send(self, data: Any) -> int:
+        sent = 0
+        with suppress(SSL.WantWriteError, SSL.WantReadError):
+            sent = self._ssl.send(data)
+            while sent < len(data):  # OpenSSL sends one record, of 16 KiB at most, at a time
+                sent += self._ssl.send(memoryview(data)[sent:])
+        return sent
 
-    def __init__(self, tls: ServerTLS, wrapped: Any = None) -> None:
-        super().__init__(wrapped)
-        self.tls = tls
+    def _shaken(self) -> None:
+        self._shaking = False
+        if IHandshakeListener.providedBy(self.protocol):
+            self.protocol.handshakeCompleted()
+        unsent, self._unsent = self._unsent, b""
+        if unsent:
+            self.write(unsent)
 
+    def _say_goodbye(self) -> None:
+        """Send ``close_notify``; close if the client's has come."""
+        both = True
+        with suppress(SSL.Error):
+            both = self._ssl.shutdown()
+        if both:
+            self.close()
 
-def start_tls(transport: Any, tls: ServerTLS, plain: Any) -> None:
-    """Put TLS between a TCP connection and its protocol, as Twisted's ``startTLS`` does.
-
-    :param plain: the class whose methods send through *transport* without TLS.
-    """
-    producer = transport.producer
-    if producer is not None:
-        transport.unregisterProducer()
-    layer = PromptTLS(PromptTLSFactory(tls), transport.protocol, False)
-    transport.protocol = layer
-    transport.TLS = True
-    directlyProvides(transport, ISSLTransport)
-    layer.makeConnection(_BypassTLS(plain, transport))
-    if producer is not None:
-        transport.registerProducer(producer, True)
+    def _client_is_done(self) -> None:
+        """The client's ``close_notify`` has come: it sends no more, but may still read."""
+        if self.disconnecting and not (self.dataBuffer or self._tempDataLen):
+            self.close()
+            return
+        self.stopReading()
+        self.protocol.readConnectionLost()

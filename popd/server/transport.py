@@ -14,60 +14,40 @@ from typing import Any, Final
 from twisted.internet import abstract, tcp
 from twisted.internet.address import IPv6Address
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from popd.server.connection import Connection
 from popd.server.reactor import LeanReactor
-from popd.server.tls_transport import start_tls
 
-__all__ = ["PromptPort", "PromptServer", "make_prompt"]
-
-_log: Final = Logger()
+__all__ = ["PromptServer"]
 
 _DONE: Final = Failure(CONNECTION_DONE)
-
-_INTERNET: Final = frozenset({socket.AF_INET, socket.AF_INET6})
-
-_NUMERIC: Final = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 
 _MORE: Final = getattr(socket, "MSG_MORE", 0)
 """Says to the kernel that more follows, so that it waits for that with sending."""
 
 
-class _PromptConnection(abstract.FileDescriptor):
-    """The plain connection: what `PromptServer` is, and what TLS is spoken through."""
-
-    protocol: Any
-    socket: Any
-
-    def write(self, data: bytes) -> None:
-        """Send *data*, or as much as the kernel takes; keep the rest for later."""
-        if self.connected and not (self.disconnecting or self._tempDataLen or self.dataBuffer):
-            # The last words and the end of the connection go in one segment.
-            last = isinstance(self.protocol, Connection) and self.protocol.over
-            try:
-                sent = self.socket.send(data, _MORE if last else 0)
-            except OSError:  # which it was, the reactor will find out
-                sent = 0
-            if sent == len(data):
-                return
-            data = data[sent:]
-        abstract.FileDescriptor.write(self, data)
-
-
 class PromptServer(tcp.Server):
-    """The server's end of a TCP connection."""
+    """The server's end of a TCP connection.
 
-    def startTLS(self, ctx: Any, normal: bool = True) -> None:
-        """Speak TLS from now on."""
-        start_tls(self, ctx, _PromptConnection)
+    It has one protocol all its life, a `popd.server.connection.Connection`.
+
+    :param sock: the connection's socket.
+    :param protocol: what is spoken on it.
+    :param client: the other end's address, as `socket.socket.accept` returns it.
+    :param server: the port that accepted the connection.
+    :param number: which of the port's connections it is.
+    :param reactor: watches the socket.
+    """
 
     _shouldShutdown = False  # no other process has the socket, and the prompt way does it itself
 
     bufferSize = 16_384
     """How much is read at once, and how much may wait to be sent before the client counts as slow.
     """
+
+    socket: Any
+    protocol: Any
+    reactor: Any
 
     def __init__(
         self,
@@ -95,6 +75,18 @@ class PromptServer(tcp.Server):
         """Return what Twisted's old way of logging puts in front of lines."""
         return f"{type(self.protocol).__name__},{self.sessionno},{self.client[0]}"
 
+    def startTLS(self, ctx: Any, normal: bool = True) -> None:
+        """Speak TLS from now on; *ctx* is a `popd.server.tls.ServerTLS`.
+
+        A client that has not even read what was said in the clear is cut off.
+        """
+        from popd.server.tls_transport import PromptTLSServer  # noqa: PLC0415 - a subclass of this
+
+        if self.dataBuffer or self._tempDataLen:
+            self.abortConnection()
+        else:
+            PromptTLSServer.take_over(self, ctx)
+
     def doRead(self) -> Any:
         """Read what has arrived, and give it to the protocol."""
         try:
@@ -108,82 +100,49 @@ class PromptServer(tcp.Server):
         self.protocol.dataReceived(data)
         return None
 
+    def write(self, data: bytes) -> None:
+        """Send *data*, or as much as the kernel takes; keep the rest for later."""
+        if self.connected and not (self.disconnecting or self._tempDataLen or self.dataBuffer):
+            sent = self.send(data)
+            if sent == len(data):
+                return
+            data = data[sent:]
+        abstract.FileDescriptor.write(self, data)
+
+    def send(self, data: bytes) -> int:
+        """Send what can be sent of *data* now; return how many octets that is."""
+        # The last words and the end of the connection go in one segment.
+        flags = _MORE if self.protocol.over else 0
+        try:
+            return int(self.socket.send(data, flags))
+        except OSError:  # which it was, the reactor will find out
+            return 0
+
     def loseConnection(self) -> None:
         """Close; at once, if nothing is left to be sent."""
         if (
-            self.connected
-            and isinstance(self.protocol, Connection)  # neither TLS nor a proxy's header before it
-            and not (self.TLS or self.disconnecting or self.producer)
-            and not (self._tempDataLen or self.dataBuffer)
+            not self.connected
+            or self.disconnecting
+            or self.producer
+            or self._tempDataLen
+            or self.dataBuffer
         ):
-            self.disconnecting = True
-            with suppress(OSError):  # to close while there is something to read would drop the rest
-                self.socket.shutdown(socket.SHUT_WR)
-            self._close()
-        else:
             super().loseConnection()
+            return
+        self.disconnecting = True
+        with suppress(OSError):  # to close while there is something to read would drop the rest
+            self.socket.shutdown(socket.SHUT_WR)
+        self.close()
 
-    def _close(self) -> None:
-        """Do what `connectionLost` does when there is nobody else to tell."""
+    def close(self) -> None:
+        """Close and tell the protocol: what `connectionLost` does, with less ado."""
         self.connected, self.disconnected = 0, 1
         if isinstance(self.reactor, LeanReactor):
             self.reactor.forget(self.socket.fileno())
         else:
             self.stopReading()
+            self.stopWriting()
         protocol = self.protocol
         self.socket.close()
         del self.protocol, self.socket, self.fileno
         protocol.connectionLost(_DONE)
-
-    def write(self, data: bytes) -> None:
-        """Send *data*, through TLS if that was started."""
-        if self.TLS:
-            super().write(data)
-        else:
-            _PromptConnection.write(self, data)  # type: ignore[arg-type]
-
-
-class PromptPort(tcp.Port):
-    """A listening TCP port that makes little ado about a connection."""
-
-    reactor: Any
-    socket: Any
-
-    def doRead(self) -> None:
-        """Accept one connection; if there are more, the reactor will soon be back."""
-        try:
-            # What `accept` does besides is to look up again what kind of socket this is.
-            descriptor, client = self.socket._accept()  # noqa: SLF001
-        except BlockingIOError:
-            return  # another process was faster
-        except OSError:
-            super().doRead()  # which knows what to do when there are no more descriptors
-            return
-        connection = socket.socket(self.addressFamily, self.socketType, 0, descriptor)
-        if len(client) > 2 and client[3]:  # noqa: PLR2004 - IPv6, with a scope that belongs to it
-            client = (socket.getnameinfo(client, _NUMERIC)[0], *client[1:])
-        try:
-            protocol: Any = self.factory.buildProtocol(None)  # type: ignore[union-attr]
-            if protocol is None:
-                connection.close()
-                return
-            self.sessionno += 1
-            protocol.makeConnection(
-                PromptServer(connection, protocol, client, self, self.sessionno, self.reactor)
-            )
-        except Exception:  # noqa: BLE001 - the port stays
-            _log.failure("Connection not served")
-            connection.close()
-
-
-def make_prompt(port: Any, factory: object) -> None:
-    """Let a TCP port and its connections be prompt; other kinds of ports stay what they are.
-
-    :param factory: makes the protocols, and does not ask for an address: the transport tells it.
-    """
-    if getattr(port, "addressFamily", None) in _INTERNET:
-        port.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
-    if type(port) is tcp.Port and port.factory is factory:
-        port.__class__ = PromptPort
-    elif getattr(port, "transport", None) is tcp.Server:
-        port.transport = PromptServer

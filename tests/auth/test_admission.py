@@ -7,6 +7,7 @@ from ipaddress import ip_network
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
@@ -20,6 +21,7 @@ from popd.auth.credentials import Attempt, BearerToken, ClientCertificate, Scram
 from popd.auth.guard import HOLD
 from popd.auth.interfaces import (
     AuthTemporaryError,
+    IClientCertificate,
     IVersioned,
     LoginRefusedError,
     LoginTooSoonError,
@@ -206,10 +208,38 @@ class Masters(AdmissionCase):
             self.assertEqual(self.admitted(chain, claim).name, outcome)
             self.assertEqual(claim.master, "root" if outcome == "alice" else "")
         for claim in (BearerToken(b"alice", b"t"), ClientCertificate(b"alice", certificate)):
-            chain = CheckerChain([Named(Account("carol")), FakeChecker(b"alice")])
+            chain = CheckerChain([Named(Account("carol")), FakeChecker(b"x")])
             self.assertEqual(self.refused(chain, claim), "carol is no master")
+        for claim in (BearerToken(b"alice", b"t"), ClientCertificate(b"alice", certificate)):
+            chain = CheckerChain([FakeChecker(b"x"), FakeChecker(b"y")])
+            self.refused(chain, claim, UnauthorizedLogin)
         for claim in (BearerToken(b"../a", b"t"), ClientCertificate(b"root", None)):
             self.refused(CheckerChain([Named(self.root)]), claim, UnauthorizedLogin)
+
+
+class Certificates(AdmissionCase):
+    """A certificate says who somebody is; all else is for those to say who know accounts."""
+
+    def test_account(self) -> None:
+        """Who is known is let in as his account says, or is not."""
+        certificate: Any = object()
+        names = FakeChecker(b"alice")
+        names.credentialInterfaces = (IClientCertificate,)  # type: ignore[assignment]
+        self.patch(names, "requestAvatarId", lambda _: succeed(b"alice"))
+        directory = Directory()
+        directory.credentialInterfaces = (IUsernamePassword,)
+        chain = CheckerChain([names, directory])
+        claim = ClientCertificate(b"", certificate, SAFE)
+        self.assertIn("does not exist", self.refused(chain, claim))
+        directory.accounts = {b"alice": Account("alice", quota=7)}
+        self.assertEqual(self.admitted(chain, claim).quota, 7)
+        directory.accounts = {b"alice": Account("alice", disabled=True)}
+        self.refused(chain, ClientCertificate(b"", certificate, SAFE))
+        directory.error = AuthTemporaryError()
+        self.refused(chain, ClientCertificate(b"", certificate, SAFE), AuthTemporaryError)
+        alone = CheckerChain([names])
+        account = self.admitted(alone, ClientCertificate(b"", certificate, SAFE))
+        self.assertEqual(account, Account("alice"))
 
 
 class Named(Directory):

@@ -56,6 +56,8 @@ class GuardCase(SynchronousTestCase):
         delay = guard.delay(client, user)
         if delay < inf:
             guard.failed(client, user, password)
+        else:
+            guard.unanswered(client)
         return delay
 
     def right(self, client: Client, user: bytes = b"joe") -> float:
@@ -63,6 +65,8 @@ class GuardCase(SynchronousTestCase):
         delay = self.guard.delay(client, user)
         if delay < inf:
             self.guard.succeeded(client, user)
+        else:
+            self.guard.unanswered(client)
         return delay
 
     def guess(
@@ -498,6 +502,23 @@ class PenaltyTests(GuardCase):
         )
         self.assertEqual([p.interval for p in found], [1, 0, 0, 0, 0])
         self.assertTrue(all(p.ends > self.clock.seconds() for p in found))
+
+    def test_about(self) -> None:
+        """What concerns one network, or one user, can be asked for."""
+        self.wrong(None, ELSEWHERE, b"ann")
+        self.wrong(None, ATTACKER, b"joe")
+        self.wrong(None, ATTACKER, b"ann")
+
+        def about(subject: str) -> set[tuple[str, str]]:
+            found = penalties(self.table, NOON, ["ann", "joe"], subject)
+            return {(p.kind, p.subject) for p in found}
+
+        pairs = [("pair", f"{who} from 192.0.2.1") for who in ("ann", "joe")]
+        self.assertEqual(about("192.0.2.1"), {("network", "192.0.2.1"), *pairs})
+        self.assertEqual(
+            about("ann"), {("account", "ann"), pairs[0], ("pair", "ann from 198.51.100.7")}
+        )
+        self.assertEqual(about("203.0.113.1"), set())
 
     def test_unknown_names(self) -> None:
         """Names are not stored: one that is not told is only recognisable."""

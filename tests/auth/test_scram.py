@@ -9,11 +9,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from popd.auth import scramkeys
 from popd.auth.account import Account
 from popd.auth.chain import CheckerChain
 from popd.auth.interfaces import AuthTemporaryError
 from popd.auth.link import Link, Policy
-from popd.auth.scram import FakeKeys
+from popd.auth.scram import DEFAULT_SHAPE, FakeKeys
+from popd.ctl.passwords import hashed
 from popd.protocol.credentials import ScramKeys
 from tests.auth.fakes import Directory, FakeChecker
 
@@ -126,11 +128,17 @@ class Fakes(SynchronousTestCase):
         self.assertEqual(len({made.salt, *(other.salt for other in others)}), 5)
         self.assertIsNone(made.owner)
 
+    def test_default(self) -> None:
+        """Until any real keys were seen, they are like those that popctl makes."""
+        stored = hashed(b"secret").scram_sha_256.partition("}")[2].encode()
+        real = scramkeys.parse(SHA_256, stored)
+        self.assertEqual((real.iterations, len(real.salt)), DEFAULT_SHAPE)
+
     def test_sizes(self) -> None:
         """They are as long as real ones."""
         for mechanism, octets in ((SHA_256, 32), (SHA_1, 20)):
             made = FakeKeys().make(b"eve", mechanism)
-            self.assertEqual((len(made.salt), made.iterations), (16, 4096))
+            self.assertEqual((made.iterations, len(made.salt)), DEFAULT_SHAPE)
             self.assertEqual((len(made.stored_key), len(made.server_key)), (octets, octets))
 
     def shape(self, fakes: FakeKeys, mechanism: str = SHA_256) -> tuple[int, int]:
@@ -145,7 +153,7 @@ class Fakes(SynchronousTestCase):
         for real in (usual, usual, usual, other, usual, other, usual):
             fakes.seen(SHA_256, real)
         self.assertEqual(self.shape(fakes), (15_000, 12))
-        self.assertEqual(self.shape(fakes, SHA_1), (4096, 16))
+        self.assertEqual(self.shape(fakes, SHA_1), DEFAULT_SHAPE)
         for _ in range(5):
             fakes.seen(SHA_256, other)
         self.assertEqual(self.shape(fakes), (4096, 20))
@@ -157,7 +165,7 @@ class Fakes(SynchronousTestCase):
             fakes.seen(SHA_256, keys(1, b""))
             fakes.seen(SHA_256, keys(1, b"x" * 65))
             fakes.seen("SCRAM-SHA-512", keys(1))
-        self.assertEqual(self.shape(fakes), (4096, 16))
+        self.assertEqual(self.shape(fakes), DEFAULT_SHAPE)
 
     def test_processes_agree(self) -> None:
         """What one process has seen the others know, if they parted after these were made."""

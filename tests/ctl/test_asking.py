@@ -73,8 +73,8 @@ class Asking(SynchronousTestCase):
                 self.assertTimesOut(checker)
             else:
                 self.assertEqual(self.says(checker), said)
-        account: Any = Account("a", networks=networks, program="p")
-        said = self.says(FakeChecker(lambda: account))
+        checker = FakeChecker(lambda: Account("a", networks=networks, program="p"))
+        said = self.says(checker)
         self.assertEqual(said, ("accepted", "as a, by the app password p, from 10.0.0.0/8"))
         checker = FakeChecker(LoginDenied())
         self.says(checker, "ada@example.org", bare="ada")

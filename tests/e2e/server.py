@@ -249,6 +249,7 @@ class Client:
     :param tls: how to speak TLS from the first octet, or None for cleartext.
     :param greeted: whether to read the greeting.
     :param receive_buffer: how many octets the kernel keeps unread, or 0 for its default.
+    :param source: the IPv4 address to come from; empty for the one that the kernel chooses.
     """
 
     def __init__(
@@ -258,6 +259,7 @@ class Client:
         *,
         greeted: bool = True,
         receive_buffer: int = 0,
+        source: str = "",
     ) -> None:
         self.socket: socket.socket
         if isinstance(port, str):
@@ -271,6 +273,8 @@ class Client:
         self._buffer = bytearray()
         try:
             self.socket.settimeout(LIMIT)
+            if source:
+                self.socket.bind((source, 0))
             self.socket.connect(address)
             if self.socket.family == socket.AF_INET:
                 self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -428,9 +432,9 @@ class ServerCase(SynchronousTestCase):
             for word in ("Traceback", "Unhandled"):
                 self.assertFalse(word in server.log, f"{word} in the log, see above")
 
-    def client(self, port: int | str | None = None) -> Client:
+    def client(self, port: int | str | None = None, *, greeted: bool = True) -> Client:
         """Connect, by default in cleartext."""
-        client = Client(self.server.port if port is None else port)
+        client = Client(self.server.port if port is None else port, greeted=greeted)
         self.addCleanup(client.close)
         return client
 

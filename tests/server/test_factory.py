@@ -31,11 +31,3 @@ class LocalTests(ServerCase):
             IPv6Address("TCP", "::ffff:192.0.2.1", 1),
         ):
             self.assertFalse(is_local(address), address)
-
-
-class ImplicitTests(ServerCase):
-    """TLS from the first octet."""
-
-    def test_no_certificate(self) -> None:
-        """Without a certificate there is no TLS."""
-        self.assertRaises(ValueError, self.factory.implicit_tls)

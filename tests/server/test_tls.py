@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import trustme
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import dsa, ed25519, rsa
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -22,6 +22,7 @@ from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from popd.server.bindings import channel_binding, client_certificate
 from popd.server.tls import ServerTLS, load_context
 
 if TYPE_CHECKING:
@@ -53,13 +54,13 @@ class TLSCase(SynchronousTestCase):
         path.write_bytes(content)
         return str(path)
 
-    def signed(self, key: Any) -> str:
+    def signed(self, key: Any, hash_: Any = None) -> str:
         """Return the path of a file with a key and a certificate that it vouches for itself."""
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
         now = datetime.now(UTC)
         certificate = (
             x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(1))
-        ).sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else SHA256())
+        ).sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else hash_ or SHA256())
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return self.file("signed.pem", certificate.public_bytes(Encoding.PEM) + pem)
 
@@ -296,3 +297,65 @@ class HandshakeTests(TLSCase):
         self.carry(server, client)
         error = self.assertRaises(SSL.Error, client.do_handshake)
         self.assertIn("no renegotiation", str(error))
+
+    def test_channel_bindings(self) -> None:
+        """Both ends see the same; the certificate is the one that was sent, be there several."""
+        for ciphers, issued in (
+            (b"ECDHE-RSA-AES128-GCM-SHA256", RSA_ISSUED),
+            (b"ECDHE-ECDSA-AES128-GCM-SHA256", ISSUED),
+        ):
+
+            def set_up(context: SSL.Context, ciphers: bytes = ciphers) -> None:
+                context.set_max_proto_version(SSL.TLS1_2_VERSION)
+                context.set_cipher_list(ciphers)
+
+            _, server = self.shake(set_up)
+            certificate = x509.load_pem_x509_certificate(issued.cert_chain_pems[0].bytes())
+            self.assertEqual(
+                channel_binding(server, "tls-server-end-point"), certificate.fingerprint(SHA256())
+            )
+            self.assertIsNone(channel_binding(server, "tls-exporter"))
+        client, server = self.shake(self.nothing)
+        exported = client.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
+        self.assertEqual(channel_binding(server, "tls-exporter"), exported)
+        self.assertIsNone(channel_binding(server, "tls-unique"))
+
+    def test_end_point_hash(self) -> None:
+        """The hash is that of the certificate's signature, but SHA-256 where it has none."""
+        for key, signed_with, expected in (
+            (ec.generate_private_key(ec.SECP256R1()), SHA384(), SHA384()),
+            (ed25519.Ed25519PrivateKey.generate(), None, SHA256()),
+        ):
+            path = self.signed(key, signed_with)
+            _, server = self.shake(
+                lambda context: context.set_verify(SSL.VERIFY_NONE), tls=load_context([path])
+            )
+            certificate = x509.load_pem_x509_certificate(Path(path).read_bytes())
+            self.assertEqual(
+                channel_binding(server, "tls-server-end-point"), certificate.fingerprint(expected)
+            )
+
+    def test_client_certificates(self) -> None:
+        """Clients are asked for certificates if that is wanted, and verified; none is needed."""
+        authority, stranger = trustme.CA(), trustme.CA()
+        finished = b"SSL negotiation finished successfully"
+        known, unknown = (ca.issue_cert("joe@example.org") for ca in (authority, stranger))
+        asking = load_context([self.rsa])
+        self.assertFalse(asking.asks_clients)
+        asking.ask_clients(self.file("clients.pem", authority.cert_pem.bytes()))
+        self.assertTrue(asking.asks_clients)
+        client, server = self.shake(known.configure_cert, tls=asking)
+        certificate = x509.load_pem_x509_certificate(known.cert_chain_pems[0].bytes())
+        self.assertEqual(client_certificate(server), certificate)
+        self.assertEqual(server.get_state_string(), finished)
+        names = client.get_client_ca_list()
+        self.assertEqual(len(names), 1)
+        _, server = self.shake(self.nothing, tls=asking)
+        self.assertIsNone(client_certificate(server))
+        _, server = self.shake(unknown.configure_cert, tls=asking)
+        self.assertNotEqual(server.get_state_string(), finished)
+        _, server = self.shake(known.configure_cert)
+        self.assertIsNone(client_certificate(server))
+        for name in (str(self.directory / "nothing.pem"), self.key):
+            error = self.assertRaises(ValueError, asking.ask_clients, name)
+            self.assertIn(name, str(error))

@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 import struct
 from typing import Any
-from unittest import mock
 
-from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
 from popd.server.connection import Connection
 from popd.server.reactor import make_lean
-from popd.server.transport import PromptServer, _PromptConnection, make_prompt
+from popd.server.transport import PromptServer
 from popd.server.watch import Watch
 
 
-class Greeter(Protocol):
-    """Says hello."""
+class Unfinished(Protocol):
+    """A protocol with more to say."""
 
-    def connectionMade(self) -> None:
-        """Say it."""
-        assert self.transport is not None
-        self.transport.write(b"hello")
-
-
-class Recorder(Protocol):
-    """Tells that it is connected."""
-
-    def __init__(self, made: list[Any]) -> None:
-        self.made = made
-
-    def connectionMade(self) -> None:
-        """Tell."""
-        self.made.append(self)
+    over = False
 
 
 class Silent(Connection):
@@ -74,7 +57,7 @@ class PromptTests(SynchronousTestCase):
         self.reactor: Any = MemoryReactor()
         self.transport: Any = PromptServer(
             server,
-            Protocol(),
+            Unfinished(),
             ("192.0.2.1", 1),
             None,
             0,
@@ -143,8 +126,8 @@ class PromptTests(SynchronousTestCase):
 
     def test_names(self) -> None:
         """A connection says who it is with."""
-        self.assertEqual(repr(self.transport), "<Protocol #0 from 192.0.2.1>")
-        self.assertEqual(self.transport.logPrefix(), "Protocol,0,192.0.2.1")
+        self.assertEqual(repr(self.transport), "<Unfinished #0 from 192.0.2.1>")
+        self.assertEqual(self.transport.logPrefix(), "Unfinished,0,192.0.2.1")
         self.assertEqual(self.transport.getPeer(), IPv4Address("TCP", "192.0.2.1", 1))
 
     def test_ipv6(self) -> None:
@@ -184,16 +167,6 @@ class PromptTests(SynchronousTestCase):
         self.assertFalse(protocol.lost)
         self.assertTrue(self.writing())
 
-    def test_tls(self) -> None:
-        """Under TLS plaintext goes to TLS, and what TLS makes of it goes at once."""
-        written: list[bytes] = []
-        self.transport.TLS = True
-        self.transport.protocol.write = written.append
-        self.transport.write(b"secret")
-        self.assertEqual((written, self.read()), ([b"secret"], b""))
-        _PromptConnection.write(self.transport, b"ciphertext")
-        self.assertEqual(self.read(), b"ciphertext")
-
     def test_forgotten(self) -> None:
         """A lean reactor is not asked to tell the kernel of a descriptor that is closed next."""
         reactor: Any = EPollReactor()
@@ -210,97 +183,3 @@ class PromptTests(SynchronousTestCase):
         self.assertNotIn(transport, reactor.getReaders())
         self.assertEqual(client.recv(1), b"")
         reactor.doIteration(0)  # the kernel knows
-
-
-class PortTests(SynchronousTestCase):
-    """A port that was made prompt."""
-
-    def setUp(self) -> None:
-        """Make a real port of a reactor that does not run, and a factory that may refuse."""
-        self.factory: Any = Factory.forProtocol(Greeter)
-        self.reactor: Any = EPollReactor()
-        self.addCleanup(self.reactor._poller.close)
-        self.port: Any = tcp.Port(0, self.factory, interface="127.0.0.1", reactor=self.reactor)
-        self.port.startListening()
-        make_prompt(self.port, self.factory)
-        self.addCleanup(self.port.socket.close)
-
-    def connect(self) -> socket.socket:
-        """Connect a client, and let the port look."""
-        client = socket.create_connection(self.port.socket.getsockname())
-        self.addCleanup(client.close)
-        client.settimeout(10)
-        self.reactor.doIteration(1)
-        return client
-
-    def connections(self) -> list[Any]:
-        """Return those that there are."""
-        return [one for one in self.reactor.getReaders() if isinstance(one, PromptServer)]
-
-    def test_connection(self) -> None:
-        """A connection is prompt, sends without delay, knows its client, and is numbered."""
-        client = self.connect()
-        self.assertEqual(client.recv(9), b"hello")
-        (transport,) = self.connections()
-        self.assertTrue(transport.getTcpNoDelay())
-        self.assertEqual(transport.getPeer().port, client.getsockname()[1])
-        self.assertEqual(transport.sessionno, 1)
-        transport.socket.close()
-
-    def test_nobody(self) -> None:
-        """Without a connection, as when another process took it, nothing happens."""
-        self.port.doRead()
-        self.assertEqual(self.connections(), [])
-
-    def test_refused(self) -> None:
-        """A factory that wants no connection gets it closed."""
-        self.factory.buildProtocol = lambda _: None
-        self.assertEqual(self.connect().recv(9), b"")
-
-    def test_broken(self) -> None:
-        """A factory that fails costs one connection, and a line in the log."""
-
-        def fail(_: object) -> None:
-            raise LookupError
-
-        self.factory.buildProtocol = fail
-        self.assertEqual(self.connect().recv(9), b"")
-        self.assertEqual(len(self.flushLoggedErrors(LookupError)), 1)
-        self.assertIn(self.port, self.reactor.getReaders())
-
-    def test_out_of_descriptors(self) -> None:
-        """An error of accept(2) is dealt with as Twisted does."""
-        tried: list[object] = []
-        self.patch(tcp.Port, "doRead", lambda port: tried.append(port))  # noqa: PLW0108 - a method
-        with mock.patch.object(self.port, "socket") as listening:
-            listening._accept.side_effect = OSError(errno.EMFILE, "Too many open files")
-            self.port.doRead()
-        self.assertEqual(tried, [self.port])
-
-    def test_scope(self) -> None:
-        """The address of a neighbour's client has the network that it is valid in."""
-        made: list[Any] = []
-        self.factory.buildProtocol = lambda _: Recorder(made)
-        client, server = socket.socketpair()
-        self.addCleanup(client.close)
-        index, name = socket.if_nameindex()[0]
-        with mock.patch.object(self.port, "socket") as listening:
-            listening._accept.return_value = server.detach(), ("fe80::1", 1, 0, index)
-            self.port.doRead()
-        transport = made[0].transport
-        self.addCleanup(transport.socket.close)
-        self.assertEqual(transport.getPeer().host, f"fe80::1%{name}")
-
-    def test_behind_another(self) -> None:
-        """Where another factory stands in front, it gets the address that it may ask for."""
-        port: Any = tcp.Port(0, Factory(), interface="127.0.0.1", reactor=self.reactor)
-        port.startListening()
-        self.addCleanup(port.socket.close)
-        make_prompt(port, self.factory)
-        self.assertIs(type(port), tcp.Port)
-        self.assertIs(port.transport, PromptServer)
-
-    def test_others(self) -> None:
-        """Other ports are left alone."""
-        port = object()
-        make_prompt(port, self.factory)
