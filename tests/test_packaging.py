@@ -28,6 +28,7 @@ CHECKERS = [
     "popd-oauth2",
     "popd-pam",
     "popd-passwd",
+    "popd-sql",
 ]
 
 PROBE = """
