@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SETTLE: Final = 0.3
 """Seconds for a server to come to rest before its memory is looked at."""
 
-_WARM_SESSIONS: Final = 20
+_WARM_SESSIONS: Final = 200
 
 _LONG: Final = 180.0
 """Seconds after which a row gets no further round."""
@@ -143,8 +143,10 @@ class Bench:
         server.restart()
         maildrops.make(server.site.mail, WARM)
         some = replace(row, work="retr", mail=WARM, ask="")
-        one = {"users": 1, "processes": 1, "seconds": 60, "limit": _WARM_SESSIONS}
-        self.load.run(**(self.options(server, some) | one))  # so that every process has met one
+        some_of_all = {"processes": 4, "seconds": 60, "limit": _WARM_SESSIONS}
+        self.load.run(
+            **(self.options(server, some) | some_of_all)
+        )  # so that every process has met them
         time.sleep(_SETTLE)
         before = server.meter.memory()
         taken = self._idle(server, row, row.mail.users) - before

@@ -51,6 +51,8 @@ class MaildropLock:
         self._root = root
         self._key: tuple[int, int] | None = None
         self._descriptor: int | None = None
+        self.times = (0, 0)
+        """The mtime and ctime of the Maildir just before it was locked, in nanoseconds."""
 
     def acquire(self) -> None:
         """Take the lock, at once or not at all.
@@ -59,12 +61,14 @@ class MaildropLock:
         :raises MaildropTemporaryError: the disk failed.
         :raises MaildropPermanentError: something that is no file bears the lock file's name.
         """
-        key = _which(self._root)
+        status = _look(self._root)
+        key = status.st_dev, status.st_ino
         with _held_guard:
             if key in _held:
                 raise MaildropInUseError(f"{shown(self._root)}: in use in this process")
             _held.add(key)
         self._key = key
+        self.times = status.st_mtime_ns, status.st_ctime_ns
         try:
             self._lock_file()
         except BaseException:
@@ -93,7 +97,8 @@ class MaildropLock:
 
         :raises MaildropTemporaryError: it cannot be looked at.
         """
-        return self._key == _which(self._root)
+        status = _look(self._root)
+        return self._key == (status.st_dev, status.st_ino)
 
     def _lock_file(self) -> None:
         path = self._root + b"/" + LOCK_FILE
@@ -117,9 +122,8 @@ class MaildropLock:
             raise temporarily(path, error) from error
 
 
-def _which(root: bytes) -> tuple[int, int]:
+def _look(root: bytes) -> os.stat_result:
     try:
-        status = os.stat(root)
+        return os.stat(root)
     except OSError as error:
         raise temporarily(root, error) from error
-    return status.st_dev, status.st_ino

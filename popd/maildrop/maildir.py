@@ -246,10 +246,15 @@ class Maildir:
         for directory in DIRECTORIES:
             if directory_key(prefix + directory) != opened.keys[directory]:
                 return False
+        times = self._lock.times
+        if times == opened.without_ledger:
+            return True
         with temporary(self._root):
             try:
                 os.lstat(prefix + LEDGER_FILE)
             except FileNotFoundError:
+                if max(times) < self._cache.now() - self._cache.margin:
+                    opened.without_ledger = times
                 return True
         return False
 

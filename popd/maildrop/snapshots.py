@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from popd.maildrop.facts import Signature
-    from popd.maildrop.scan import Keys
+    from popd.maildrop.scan import Key, Keys
     from popd.maildrop.stock import Stock
 
 __all__ = ["DEFAULT_CACHE_SIZE", "DEFAULT_CLOCK_SKEW", "Opened", "SnapshotCache"]
@@ -53,6 +53,9 @@ class Opened:
 
     local: bool
     """Whether it is on a disk of this machine."""
+
+    without_ledger: Key = (0, 0)
+    """The Maildir's own times when it had no ledger, if they vouch for that."""
 
 
 class SnapshotCache:

@@ -29,6 +29,8 @@ __all__ = [
 
 _CHUNK = 256 * 1024
 
+_NOWAIT = os.RWF_NOWAIT
+
 
 Measured: TypeAlias = tuple[int, int, int]
 """`Facts`, bare."""
@@ -103,14 +105,12 @@ def read_from_memory(path: bytes, size: int) -> bytes | None:
         return None
     buffer = bytearray(size + 1)
     try:
-        if os.preadv(descriptor, [buffer], 0, os.RWF_NOWAIT) != size:
-            return None
+        read = os.preadv(descriptor, [buffer], 0, _NOWAIT)
     except OSError:
         return None
     finally:
         os.close(descriptor)
-    del buffer[size:]
-    return bytes(buffer)
+    return bytes(memoryview(buffer)[:size]) if read == size else None
 
 
 class OpenMessage:

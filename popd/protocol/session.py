@@ -88,6 +88,11 @@ class Session:
         """How many octets were fed and are not parsed yet."""
         return len(self._lines)
 
+    @property
+    def pending(self) -> bool:
+        """Whether `next_event` may have something else to say before more is fed."""
+        return self._answer is not None or bool(self._lines)
+
     def feed(self, data: bytes) -> None:
         """Take octets from the client.  Whoever feeds a `PAUSED` session bounds how many."""
         self._lines.feed(data)

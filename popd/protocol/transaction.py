@@ -33,6 +33,9 @@ PIECE: Final = 65_536
 _OK: Final = Reply(b"+OK\r\n")
 _NOT_DELETED: Final = Reply(b"-ERR this password may not delete messages\r\n")
 
+_NONE: Final[set[int]] = set()
+"""The marks of a session that has none, as most have; nothing is ever added to it."""
+
 
 class Transaction:
     """A session after log-in.
@@ -49,7 +52,7 @@ class Transaction:
         self._channel = channel
         self._may_delete = may_delete
         self._snapshot = snapshot
-        self._deleted: set[int] = set()
+        self._deleted: set[int] = _NONE
         self._deleted_octets = 0
 
     def execute(self, line: bytes) -> Event:
@@ -108,6 +111,8 @@ class Transaction:
         index = self._index(one_or_none(arguments))
         if not self._may_delete:
             return _NOT_DELETED
+        if self._deleted is _NONE:
+            self._deleted = set()
         self._deleted.add(index)
         self._deleted_octets += self._snapshot.sizes[index]
         return _OK
@@ -118,7 +123,7 @@ class Transaction:
 
     def _rset(self, arguments: bytes) -> Event:
         no_arguments(arguments)
-        self._deleted.clear()
+        self._deleted = _NONE
         self._deleted_octets = 0
         return _OK
 

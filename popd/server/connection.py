@@ -83,6 +83,11 @@ class Connection(Protocol):
         """
 
     @property
+    def pending(self) -> bool:
+        """Whether there may be something else to do before the client says more."""
+        return True
+
+    @property
     @abstractmethod
     def backlog(self) -> int:
         """How many octets of what the client said still wait for their turn."""
@@ -175,6 +180,9 @@ class Connection(Protocol):
             more: bool | None = True
             while left and (more := self._writable and not self.over and self.step()):
                 left -= 1
+                if not self.pending:
+                    more = None
+                    break
             if left < SLICE:
                 self.active = self._clock.seconds()
             if not left:

@@ -136,6 +136,11 @@ class POP3Protocol(Connection):
         """See `Connection.backlog`."""
         return self._session.buffered
 
+    @property
+    def pending(self) -> bool:
+        """See `Connection.pending`."""
+        return self._session.pending or self._pieces is not None
+
     def deadline(self) -> float:
         """See `Connection.deadline`."""
         if self._session.logged_in:
