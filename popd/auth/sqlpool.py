@@ -82,8 +82,7 @@ class Database:
 
         Fails with `AuthTemporaryError` if the database cannot be reached, cannot answer now, or
         does not within the driver's time-out; and with one of the driver's exceptions if it takes
-        the query for wrong.
-        Who cancels it waits no longer; the database is asked all the same.
+        the query for wrong.  Who cancels it waits no longer; the database is asked all the same.
         """
         if self._pool is None:
             self._pool = self._begin()
@@ -204,8 +203,13 @@ class _Job:
 
     @contextmanager
     def holding(self, handle: Handle) -> Iterator[None]:
-        """Let `abort` end what happens on a connection within the context."""
+        """Let `abort` end what happens on a connection within the context.
+
+        :raises AuthTemporaryError: it came before that: to connect took too long.
+        """
         with self._lock:
+            if self.aborted:
+                raise AuthTemporaryError("it takes too long to connect to the database")
             self._handle = handle
             self.is_lost = False
         try:
