@@ -54,6 +54,11 @@ __all__ = ["CheckerChain"]
 class _Nobody:
     """A guard who lets everybody pass."""
 
+    def passes(self, client: Client, username: bytes) -> bool:
+        """See `Guard`."""
+        del client, username
+        return True
+
     def delay(self, client: Client, username: bytes) -> float:
         """See `Guard`."""
         del client, username
@@ -178,12 +183,10 @@ class CheckerChain:
         If that is so, `Claim.account` is set.  None may mean that the user has to wait.
         """
         account = self._recalled(claim)
-        if account is None or claim.delay is not None or self._admission.is_recorded(account):
+        if account is None or self._admission.is_recorded(account):
             return None
-        claim.delay = self._guard.delay(claim.client, account.name.encode(errors="surrogateescape"))
-        if claim.delay > 0:
+        if not self._guard.passes(claim.client, account.name.encode(errors="surrogateescape")):
             return None
-        self._guard.unanswered(claim.client)
         claim.account = account
         return account
 
@@ -199,8 +202,7 @@ class CheckerChain:
         answered = False
         try:
             if not isinstance(claim, ScramOutcome):  # that waited when its keys were looked up
-                if claim.delay is None:
-                    claim.delay = self._guard.delay(claim.client, person.shown)
+                claim.delay = self._guard.delay(claim.client, person.shown)
                 await self._wait(claim.delay)
             verdict = await self._verdict(claim, person)
             answered = self._report(claim, person, verdict)

@@ -72,7 +72,7 @@ class Guard:
 
     Everything is called in one thread, never blocks, and does next to nothing while all is well.
     For each attempt `delay` is called, and one of `failed`, `succeeded` and `unanswered` when it is
-    over.
+    over; but of one that is known to be right, and `passes`, nothing is noted.
 
     :param table: what is remembered, which other processes may share.
     :param clock: tells the seconds since 1970, for all of them the same.
@@ -85,6 +85,25 @@ class Guard:
         self._keys = Keys(table.key, table.scores.buckets)
         self._under_way: dict[Key, int] = {}
         self._counted_since = clock()
+
+    def passes(self, client: Client, username: bytes) -> bool:
+        """Tell whether an attempt would not have to wait.  It is not taken for made.
+
+        :param username: as for `delay`.
+        """
+        origin = self._keys.origin(client.address)
+        if origin is None:
+            return True
+        if self._under_way.get(origin.network, 0) >= CROWD:
+            return False
+        mark = self._keys.account(username)
+        if not self._knows_something(origin, mark):
+            return True
+        now = self._clock()
+        queues, trusted = self._queues(origin, mark ^ origin.mark, now)
+        if not trusted:
+            queues.append((ACCOUNT, self._keys.of(ACCOUNT, mark)))
+        return not self._slows(queues, now)
 
     def delay(self, client: Client, username: bytes) -> float:
         """Return how many seconds an attempt has to wait before anybody is asked about it.
@@ -100,14 +119,7 @@ class Guard:
         if count > CROWD or len(self._under_way) > MAX_UNDER_WAY:
             count = self._recount(count)
         self._under_way[origin.network] = count
-        occupied, buckets = self._scores.occupied, self._scores.buckets
-        if not (
-            count > CROWD
-            or occupied[origin.network[1]]
-            or occupied[mark % buckets]
-            or occupied[(mark ^ origin.mark) % buckets]
-            or (origin.site and occupied[origin.site[1]])
-        ):
+        if count <= CROWD and not self._knows_something(origin, mark):
             return 0.0
         return self._wait(origin, mark, count > CROWD)
 
@@ -156,6 +168,16 @@ class Guard:
         if origin is not None:
             self._over(origin)
 
+    def _knows_something(self, origin: Origin, mark: int) -> bool:
+        """Tell, at next to no cost, whether anything at all may have been counted of these."""
+        occupied, buckets = self._scores.occupied, self._scores.buckets
+        return bool(
+            occupied[origin.network[1]]
+            or occupied[mark % buckets]
+            or occupied[(mark ^ origin.mark) % buckets]
+            or (origin.site and occupied[origin.site[1]])
+        )
+
     def _recount(self, count: int) -> int:
         """Begin to count anew, now and then, what is under way: the end of some may be missed."""
         now = self._clock()
@@ -171,16 +193,11 @@ class Guard:
             self._under_way[origin.network] = left
 
     def _wait(self, origin: Origin, mark: int, crowded: bool) -> float:
-        now, pair = self._clock(), mark ^ origin.mark
-        queues = [(PAIR, self._keys.of(PAIR, pair))]
-        trusted = self._trusts(pair, now)
-        if not trusted:
-            queues.append((NETWORK, origin.network))
-            if origin.site:
-                queues.append((SITE, origin.site))
+        now = self._clock()
+        queues, trusted = self._queues(origin, mark ^ origin.mark, now)
         crowded = crowded and not trusted
         wait = 0.0
-        if crowded or any(rule.interval(self._scores.get(*key), now) for rule, key in queues):
+        if crowded or self._slows(queues, now):
             with self._table.lock:
                 wait = self._take_turns(queues, now, CROWD_INTERVAL if crowded else 0.0)
         if wait > MAX_WAIT:
@@ -189,6 +206,20 @@ class Guard:
             state = self._scores.get(*self._keys.of(ACCOUNT, mark))
             wait = max(wait, ACCOUNT.interval(state, now))
         return wait
+
+    def _queues(self, origin: Origin, pair: int, now: float) -> tuple[list[tuple[Rule, Key]], bool]:
+        """Return in which queues an attempt stands, and whether the user was here before."""
+        queues = [(PAIR, self._keys.of(PAIR, pair))]
+        trusted = self._trusts(pair, now)
+        if not trusted:
+            queues.append((NETWORK, origin.network))
+            if origin.site:
+                queues.append((SITE, origin.site))
+        return queues, trusted
+
+    def _slows(self, queues: list[tuple[Rule, Key]], now: float) -> bool:
+        """Tell whether there has to be time between two attempts in any of these."""
+        return any(rule.interval(self._scores.get(*key), now) for rule, key in queues)
 
     def _take_turns(self, queues: list[tuple[Rule, Key]], now: float, least: float) -> float:
         """Take the next turn in all *queues*, unless one is too far away.

@@ -65,8 +65,12 @@ class Guard(Protocol):
     """Makes guessing slow.  It is asked at every log-in, and must answer at once.
 
     User names are canonical, or what was said if no user can be called so.  For each attempt
-    `delay` is called first, and one of the others when it is over.
+    `delay` is called first, and one of the others when it is over; but if it is known to be right
+    already, only `passes` is, unless that says no.
     """
+
+    def passes(self, client: Client, username: bytes) -> bool:
+        """Tell whether an attempt would not have to wait.  It does not take it for made."""
 
     def delay(self, client: Client, username: bytes) -> float:
         """Return how many seconds an attempt has to wait before it is looked at.
@@ -81,7 +85,7 @@ class Guard(Protocol):
         """Take note that a user logged in."""
 
     def unanswered(self, client: Client) -> None:
-        """Take note that nobody told whether a secret was right, or that it was known already."""
+        """Take note that nobody told whether a secret was right."""
 
 
 class IKnowsBareNames(Interface):

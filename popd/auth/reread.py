@@ -116,6 +116,8 @@ class RereadFile(Generic[SomeTable]):
 
     def version(self) -> object:
         """Return what is equal as long as the file cannot have changed since it was read."""
+        if self._fingerprint is _ABSENT and not os.access(self._path, os.F_OK):
+            return _ABSENT  # without an exception, which would cost more than all the rest
         try:
             fingerprint = self._look()
         except OSError:

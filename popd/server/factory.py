@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from popd.auth.account import Client
     from popd.auth.credentials import Claim
+    from popd.protocol.channel import Bindings
     from popd.protocol.credentials import ScramKeys
     from popd.server.offload import Offload
     from popd.server.tls import ServerTLS
@@ -67,7 +68,7 @@ class POP3Factory(Factory):
         chain = portal.checkers.get(IUsernamePassword)
         self._chain = chain if isinstance(chain, CheckerChain) else None
         self._cleartext_login = cleartext_login
-        self._channels: dict[tuple[bool, bool], Channel] = {}
+        self._channels: dict[bool, Channel] = {}
 
     def buildProtocol(  # type: ignore[override]  # Factory's annotation is a private type
         self, addr: IAddress | None
@@ -75,20 +76,17 @@ class POP3Factory(Factory):
         """Return the protocol for a new connection."""
         return POP3Protocol(self)
 
-    def channel(self, *, tls: bool, cleartext_login: bool) -> Channel:
-        """Return what a session is told about its connection; connections of a kind share it.
+    def channel(self, peer: IAddress, bindings: Bindings | None = None) -> Channel:
+        """Return what a session is told about its connection; in the clear, many share it.
 
-        But for what binds to one with TLS, which is its own.
+        :param bindings: see `Channel`; not None if TLS runs.
         """
-        channel = self._channels.get((tls, cleartext_login))
+        stls, cleartext = self.tls is not None, self.may_log_in_without_tls(peer)
+        if bindings is not None:
+            return Channel(True, stls, cleartext, self.offer, bindings)
+        channel = self._channels.get(cleartext)
         if channel is None:
-            channel = Channel(
-                tls=tls,
-                stls=self.tls is not None,
-                cleartext_login=cleartext_login,
-                offer=self.offer,
-            )
-            self._channels[tls, cleartext_login] = channel
+            channel = self._channels[cleartext] = Channel(False, stls, cleartext, self.offer)
         return channel
 
     def remembered_maildrop(self, claim: Claim) -> IMaildrop | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, assert_never, cast
 
 from twisted.cred.error import UnauthorizedLogin
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
     from twisted.python.failure import Failure
 
+    from popd.protocol.channel import Bindings
     from popd.protocol.snapshot import Snapshot
     from popd.server.factory import POP3Factory
 
@@ -104,12 +104,8 @@ class POP3Protocol(Connection):
         peer = self.transport.getPeer()
         self._peer = getattr(peer, "host", "")
         self._secure = ISSLTransport.providedBy(self.transport)
-        channel = self.factory.channel(
-            tls=self._secure, cleartext_login=self.factory.may_log_in_without_tls(peer)
-        )
-        self._session = Session(
-            replace(channel, bindings=self._binding) if self._secure else channel
-        )
+        bindings = self._bindings() if self._secure else None
+        self._session = Session(self.factory.channel(peer, bindings))
         super().connectionMade()
         self.write(self._session.greeting)
 
@@ -286,9 +282,10 @@ class POP3Protocol(Connection):
             return None
         return client_certificate(tls_connection(self.transport))
 
-    def _binding(self, name: str) -> bytes | None:
-        """Return what binds an exchange to the connection, see `Channel`."""
-        return channel_binding(tls_connection(self.transport), name)
+    def _bindings(self) -> Bindings:
+        """Return what finds out what binds an exchange to the connection, see `Channel`."""
+        transport = self.transport  # not all of this protocol, which has the session
+        return lambda name: channel_binding(tls_connection(transport), name)
 
     def _send_promptly(self, send: Send) -> bool:
         """Send a message at once if it is small and near; return whether that settled it."""
@@ -363,7 +360,7 @@ class POP3Protocol(Connection):
         self.flush()
         self.transport.startTLS(self.factory.tls)
         self._secure = True
-        self._session.tls_started(self._binding)
+        self._session.tls_started(self._bindings())
 
     def _commit_promptly(self, deleted: frozenset[int]) -> bool:
         """Let go of the maildrop at once if nothing is to be removed; return whether that did."""

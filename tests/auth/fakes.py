@@ -157,6 +157,10 @@ class FakeGuard:
         self.told.clear()
         return events
 
+    def passes(self, client: Client, username: bytes) -> bool:
+        """See `Guard`."""
+        return self.seconds <= 0
+
     def delay(self, client: Client, username: bytes) -> float:
         """See `Guard`."""
         self.told.append(("delay", client.address, username))

@@ -375,7 +375,7 @@ class Remembered(GuardedCase):
         assert account is not None
         self.assertEqual(account.quota, 7)
         self.assertIs(self.admitted(self.remembering, claim), account)
-        self.assertEqual(self.guard.events(), ["delay", "unanswered"])
+        self.assertEqual(self.guard.events(), [])
         self.assertEqual(self.directory.claims, [])
 
     def test_elsewhere(self) -> None:

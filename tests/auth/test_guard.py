@@ -139,6 +139,25 @@ class HonestTests(GuardCase):
             self.assertEqual(self.guard.delay(ATTACKER, b"joe"), 0)
             self.guard.unanswered(ATTACKER)
 
+    def test_known_to_be_right(self) -> None:
+        """Who is known to be right passes, and is not counted, unless he would have to wait."""
+        for number in range(3 * CROWD):
+            self.assertTrue(self.guard.passes(ATTACKER, b"user%d" % number))
+        self.assertEqual(self.guard.delay(ATTACKER, b"joe"), 0)
+        self.assertTrue(self.guard.passes(Client(), b"joe"))
+        self.wrong(b"typo", user=b"ann")
+        self.assertTrue(self.guard.passes(ATTACKER, b"joe"))
+        self.guess(NETWORK.free + 5, user=b"ann")
+        self.assertFalse(self.guard.passes(ATTACKER, b"joe"))
+        self.assertFalse(self.guard.passes(ATTACKER, b"ann"))
+        self.assertTrue(self.guard.passes(ELSEWHERE, b"joe"))
+
+    def test_passes_in_a_crowd(self) -> None:
+        """In a crowd even who is known to be right takes his turn."""
+        for _ in range(CROWD):
+            self.guard.delay(ATTACKER, b"joe")
+        self.assertFalse(self.guard.passes(ATTACKER, b"ann"))
+
     def test_no_address(self) -> None:
         """On a UNIX socket nobody waits, whatever he does."""
         local = Client()
