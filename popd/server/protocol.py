@@ -313,6 +313,7 @@ class POP3Protocol(Connection):
         try:
             while not self.lost and not self.over:
                 self.write(piece)
+                piece = b""  # what could not be sent yet the transport holds; once is enough
                 if transfer.done:
                     self._message_sent(send, transfer.octets)
                     return
