@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import maildrops
 from check import check
 from load import LoadError
-from rows import WARM
+from rows import WARM, WARM_BIG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -141,8 +141,9 @@ class Bench:
     def _memory(self, server: Server, row: Row) -> Sample:
         """Start anew, see what it takes after some sessions, and with many."""
         server.restart()
-        maildrops.make(server.site.mail, WARM)
-        some = replace(row, work="retr", mail=WARM, ask="")
+        mail = WARM_BIG if row.work == "stall" else WARM
+        maildrops.make(server.site.mail, mail)
+        some = replace(row, work="retr", mail=mail, ask="")
         some_of_all = {"processes": 4, "seconds": 60, "limit": _WARM_SESSIONS}
         self.load.run(
             **(self.options(server, some) | some_of_all)

@@ -63,6 +63,9 @@ _LISTED: Final = Mailset("listed", 10, 100_000, 700, distinct=1_000)
 WARM: Final = Mailset("warm", 4, 1, 500)
 """Maildrops to warm up with."""
 
+WARM_BIG: Final = Mailset("warmbig", 4, 1, 200_000)
+"""Maildrops to warm up with for what large messages need besides, such as threads."""
+
 ROWS: Final = (
     Row("login", "USER PASS QUIT", "login", POLLED, 5),
     Row("poll50", "USER PASS STAT UIDL LIST QUIT, 50 messages of 11 KB", "poll", POLLED, 4),

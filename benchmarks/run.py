@@ -28,7 +28,7 @@ from load import Load
 from measure import Bench, interleaved, recover
 from plots import draw
 from report import Results, as_text, page_body, write_page
-from rows import HUGE, POLLED, WARM, chosen
+from rows import HUGE, POLLED, WARM, WARM_BIG, chosen
 from rows import NAMES as ROWS
 from servers import Dovecot, Popd, Server, Site
 
@@ -61,7 +61,7 @@ def main() -> None:
             )
         )
         folder.chmod(0o755)
-        mails = [row.mail for row in rows] + [WARM, HUGE, POLLED]
+        mails = [row.mail for row in rows] + [WARM, WARM_BIG, HUGE, POLLED]
         users = [name for mail in mails for name in mail.names()]
         site = _site(folder, list(dict.fromkeys(users)))
         servers = _servers(folder, site, arguments)
