@@ -12,7 +12,7 @@ from twisted.enterprise import adbapi
 from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError  # noqa: A004
 from twisted.python.failure import Failure
 
-from popd.auth.interfaces import AuthTemporaryError
+from popd.auth.interfaces import AuthTemporaryError, AuthUncertainError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -112,7 +112,7 @@ class Database:
 
     async def _ask(self, job: _Job, pool: _Pool) -> list[Table]:
         if len(self._slots.waiting) >= MAX_WAITING:
-            raise AuthTemporaryError("too many wait for the database")
+            raise AuthUncertainError("too many wait for the database")
         await self._slots.acquire()
         self._jobs.add(job)
         watchdog = self._reactor.callLater(self._driver.timeout, job.abort)
