@@ -31,6 +31,10 @@ _TICK: Final = 6
 """Marks tell the time in units of 2 to the power of this many seconds."""
 _LOWER: Final = (1 << 8) - 1
 """The bits of a key that are not in the word choose the bucket, with some others."""
+
+_MIDDLE: Final = (1 << 12) - 1
+"""The bits that choose among the first buckets when those of `_LOWER` are full."""
+
 _AGES: Final = (1 << 24) - 1
 """The time of a mark has 24 bits: some 34 years until it begins anew."""
 
@@ -103,7 +107,9 @@ class Scores:
 class Marks:
     """A set of keys of 48 bits, and when each was seen last; the oldest makes room for a new one.
 
-    A key is one word: its upper 40 bits, and the time in 24.  Its lower bits choose the bucket.
+    A key is one word: its upper 40 bits, and the time in 24.  Its lower bits choose the bucket:
+    one among the first 256, if that is full one among the first 4,096, then one among all.  So few
+    keys take few pages of memory.  A word, once it is taken, is never free again.
 
     :param memory: 64 octets for each bucket; the number of buckets is a power of two from 256 on.
     """
@@ -114,26 +120,37 @@ class Marks:
     def __init__(self, memory: memoryview) -> None:
         self._memory = memory
         self._words = memory.cast("Q")
-        self._last = len(memory) // self.OCTETS - 1
-        if self._last < _LOWER or self._last & (self._last + 1):
+        last = len(memory) // self.OCTETS - 1
+        if last < _LOWER or last & (last + 1):
             raise ValueError("marks need a power of two of buckets, 256 or more")
+        self._masks = sorted({_LOWER, min(_MIDDLE, last), last})
 
     def age(self, key: int, now: float) -> float | None:
         """Return how many seconds ago *key* was seen, give or take a minute; None if never."""
-        for word in _EIGHT.unpack_from(self._memory, (key & self._last) * self.OCTETS):
-            if word >> 24 == key >> 8 and word:
-                return float(_age(word, now) << _TICK)
+        for mask in self._masks:
+            words = _EIGHT.unpack_from(self._memory, (key & mask) * self.OCTETS)
+            for word in words:
+                if word >> 24 == key >> 8 and word:
+                    return float(_age(word, now) << _TICK)
+            if 0 in words:  # it would be here
+                break
         return None
 
     def see(self, key: int, now: float) -> None:
         """Note that *key* was seen now."""
-        bucket = key & self._last
-        words = _EIGHT.unpack_from(self._memory, bucket * self.OCTETS)
-        same = [way for way, word in enumerate(words) if word >> 24 == key >> 8]
-        free = [way for way, word in enumerate(words) if not word]
-        oldest = max(range(WAYS), key=lambda way: _age(words[way], now))
-        way = [*same, *free, oldest][0]
-        self._words[bucket * WAYS + way] = key >> 8 << 24 | (int(now) >> _TICK & _AGES)
+        places: list[tuple[int, int]] = []
+        for mask in self._masks:
+            bucket = key & mask
+            words = _EIGHT.unpack_from(self._memory, bucket * self.OCTETS)
+            for way, word in enumerate(words, bucket * WAYS):
+                if word >> 24 == key >> 8 or not word:
+                    self._mark(way, key, now)
+                    return
+                places.append((_age(word, now), way))
+        self._mark(max(places)[1], key, now)
+
+    def _mark(self, at: int, key: int, now: float) -> None:
+        self._words[at] = key >> 8 << 24 | (int(now) >> _TICK & _AGES)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from hashlib import blake2b
 from pathlib import Path
 from unittest import mock
 
@@ -110,6 +111,24 @@ class MarksTests(SynchronousTestCase):
         self.marks.see(keys[WAYS], NOW + 30 * MINUTE)
         left = [self.marks.age(key, NOW + 40 * MINUTE) is not None for key in keys]
         self.assertEqual(left, [True, False] + [True] * (WAYS - 1))
+
+    def test_few_take_little(self) -> None:
+        """Few keys are close together; many are all found, wherever there was room for them."""
+        memory = memoryview(bytearray(65_536 * Marks.OCTETS))
+        marks = Marks(memory)
+        digests = [blake2b(b"%d" % n, digest_size=6).digest() for n in range(60_000)]
+        keys = [int.from_bytes(digest, "little") for digest in digests]
+        for number, key in enumerate(keys):
+            if number in {400, 4_000}:
+                octets = (256, 4_096)[number > 400] * Marks.OCTETS
+                self.assertEqual(bytes(memory[octets:]).strip(b"\0"), b"")
+            marks.see(key, NOW)
+        self.assertEqual([key for key in keys if marks.age(key, NOW) is None], [])
+        for key in keys:
+            marks.see(key, NOW + 10 * MINUTE)
+        self.assertEqual({marks.age(key, NOW + 10 * MINUTE) for key in keys}, {0.0})
+        words = sum(1 for word in memory.cast("Q") if word)
+        self.assertEqual(words, len(set(keys)))
 
     def test_size(self) -> None:
         """There are as many buckets as the keys' bits need."""
