@@ -29,11 +29,12 @@ _EIGHT: Final = Struct(f"{WAYS}Q")
 
 _TICK: Final = 6
 """Marks tell the time in units of 2 to the power of this many seconds."""
-_LOWER: Final = (1 << 8) - 1
-"""The bits of a key that are not in the word choose the bucket, with some others."""
 
-_MIDDLE: Final = (1 << 12) - 1
-"""The bits that choose among the first buckets when those of `_LOWER` are full."""
+_ROW: Final = 1 << 8
+"""The bits of a key that are not in the word choose the bucket in a row."""
+
+_MIDDLE_ROWS: Final = 16
+"""Rows that are used up before all the others are, the first one included."""
 
 _AGES: Final = (1 << 24) - 1
 """The time of a mark has 24 bits: some 34 years until it begins anew."""
@@ -107,11 +108,12 @@ class Scores:
 class Marks:
     """A set of keys of 48 bits, and when each was seen last; the oldest makes room for a new one.
 
-    A key is one word: its upper 40 bits, and the time in 24.  Its lower bits choose the bucket:
-    one among the first 256, if that is full one among the first 4,096, then one among all.  So few
-    keys take few pages of memory.  A word, once it is taken, is never free again.
+    A key is one word: its upper 40 bits, and the time in 24.  Its lower 8 bits choose a bucket in
+    each row of 256, and the others in which row it may be: the first; if the bucket there is full,
+    one of the next 15; then one of the rest.  So few keys take few pages of memory.  A word that
+    was taken once is never free again.
 
-    :param memory: 64 octets for each bucket; the number of buckets is a power of two from 256 on.
+    :param memory: 64 octets for each bucket, of which there are whole rows.
     """
 
     OCTETS: Final = WAYS * _WORD
@@ -120,15 +122,16 @@ class Marks:
     def __init__(self, memory: memoryview) -> None:
         self._memory = memory
         self._words = memory.cast("Q")
-        last = len(memory) // self.OCTETS - 1
-        if last < _LOWER or last & (last + 1):
-            raise ValueError("marks need a power of two of buckets, 256 or more")
-        self._masks = sorted({_LOWER, min(_MIDDLE, last), last})
+        rows, rest = divmod(len(memory), _ROW * self.OCTETS)
+        if rest or not rows:
+            raise ValueError("marks need 256 buckets, or a multiple of that")
+        tiers = ((0, 1), (1, min(rows, _MIDDLE_ROWS)), (_MIDDLE_ROWS, rows))
+        self._tiers = [(first, end - first) for first, end in tiers if end > first]
 
     def age(self, key: int, now: float) -> float | None:
         """Return how many seconds ago *key* was seen, give or take a minute; None if never."""
-        for mask in self._masks:
-            words = _EIGHT.unpack_from(self._memory, (key & mask) * self.OCTETS)
+        for bucket in self._buckets(key):
+            words = _EIGHT.unpack_from(self._memory, bucket * self.OCTETS)
             for word in words:
                 if word >> 24 == key >> 8 and word:
                     return float(_age(word, now) << _TICK)
@@ -139,8 +142,7 @@ class Marks:
     def see(self, key: int, now: float) -> None:
         """Note that *key* was seen now."""
         places: list[tuple[int, int]] = []
-        for mask in self._masks:
-            bucket = key & mask
+        for bucket in self._buckets(key):
             words = _EIGHT.unpack_from(self._memory, bucket * self.OCTETS)
             for way, word in enumerate(words, bucket * WAYS):
                 if word >> 24 == key >> 8 or not word:
@@ -148,6 +150,11 @@ class Marks:
                     return
                 places.append((_age(word, now), way))
         self._mark(max(places)[1], key, now)
+
+    def _buckets(self, key: int) -> Iterator[int]:
+        """Yield where *key* may be, in the order in which it is put there."""
+        for first, rows in self._tiers:
+            yield (first + (key >> 8) % rows) * _ROW + key % _ROW
 
     def _mark(self, at: int, key: int, now: float) -> None:
         self._words[at] = key >> 8 << 24 | (int(now) >> _TICK & _AGES)

@@ -131,8 +131,8 @@ class MarksTests(SynchronousTestCase):
         self.assertEqual(words, len(set(keys)))
 
     def test_size(self) -> None:
-        """There are as many buckets as the keys' bits need."""
-        for buckets in (128, 257):
+        """There are whole rows."""
+        for buckets in (0, 128, 257):
             with self.assertRaises(ValueError):
                 Marks(memoryview(bytearray(buckets * Marks.OCTETS)))
 
