@@ -308,6 +308,17 @@ class MemoryTests(CacheTestCase):
         self.session().open()
         self.assertRaises(MaildropInUseError, self.session().open_promptly)
 
+    def test_maildir_touched(self) -> None:
+        """A Maildir that itself has times in the future is looked at for a ledger each time."""
+        maildrop = self.session()
+        maildrop.open()
+        maildrop.release()
+        future = 2 * later()
+        os.utime(self.root, ns=(future, future))
+        for _ in range(2):
+            self.assertIsNotNone(maildrop.open_promptly())
+            maildrop.release()
+
     def test_unlocked_after_a_change(self) -> None:
         """Where it cannot be opened promptly it is not locked either."""
         self.deliver("new/4.h")

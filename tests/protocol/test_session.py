@@ -5,12 +5,16 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import ClassVar
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from popd.protocol.channel import Channel
 from popd.protocol.credentials import PasswordCredentials
 from popd.protocol.events import Authenticate, Close, CloseReason, Problem, Reply, Send, Signal
 from popd.protocol.lines import LINE_LIMIT
+from popd.protocol.message import encode
 from popd.protocol.session import GREETING, Session
 from popd.protocol.snapshot import Snapshot
+from popd.protocol.transaction import Transaction
 from tests.protocol.helpers import LOGIN, MAIL, PROTECTED, ConversationCase, World, size, whole
 
 DENIED = b"S: -ERR [AUTH] wrong user name or password"
@@ -603,3 +607,28 @@ class PauseTests(ConversationCase):
         session.feed(b"QUIT\r\nQUIT\r\n")
         self.assertEqual(session.next_event(), Close(b"+OK bye\r\n", CloseReason.QUIT))
         self.assertEqual(session.next_event(), Signal.PAUSED)
+
+
+class SmallTests(SynchronousTestCase):
+    """What a session says of itself, and a client that may not delete."""
+
+    def test_pending(self) -> None:
+        """There is something to do once there is something to parse."""
+        session = Session(Channel())
+        self.assertFalse(session.pending)
+        session.feed(b"CAPA\r\n")
+        self.assertTrue(session.pending)
+
+    def test_may_not_delete(self) -> None:
+        """DELE is refused, and marks nothing."""
+        transaction = Transaction(Channel(), Snapshot((7,), (b"u",)), may_delete=False)
+        reply = transaction.execute(b"DELE 1")
+        assert isinstance(reply, Reply)
+        self.assertTrue(reply.data.startswith(b"-ERR"))
+        self.assertEqual(transaction.execute(b"STAT"), Reply(b"+OK 1 7\r\n"))
+
+    def test_many_dots(self) -> None:
+        """A message of which many lines begin with a dot is stuffed like any other."""
+        pieces, octets = encode(b".a\n" * 40, None)
+        self.assertEqual(b"".join(pieces), b"..a\r\n" * 40 + b".\r\n")
+        self.assertEqual(octets, 160)
