@@ -121,7 +121,7 @@ class Connection(Protocol):
     def flush(self) -> None:
         """Hand to the transport what was gathered."""
         if self._gathered:
-            data = b"".join(self._gathered)  # of only one that is the very one
+            data = b"".join(self._gathered)  # which copies nothing if there is one
             self._gathered.clear()
             self._octets = 0
             self.transport.write(data)
