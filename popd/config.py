@@ -110,7 +110,7 @@ _NUMBERS: Final = frozenset(key for key in DEFAULTS if isinstance(DEFAULTS[key],
 _SWITCHES: Final = frozenset(key for key in DEFAULTS if isinstance(DEFAULTS[key], bool))
 """The options that are on or off."""
 
-_MAX_WORKERS: Final = 1024
+_MAX_WORKERS: Final = 64
 
 
 def checked(key: str, value: object, shown: str) -> Value:

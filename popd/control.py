@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.protocol import Factory, connectionDone
-from twisted.protocols.amp import AMP, BinaryBoxProtocol, Command
+from twisted.protocols.amp import AMP, Argument, BinaryBoxProtocol, Command, Unicode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IAddress, ITransport
     from twisted.python.failure import Failure
 
-__all__ = ["Channel", "Ready", "Stop", "channel_factory"]
+__all__ = ["Ask", "Channel", "Ready", "Stop", "channel_factory"]
+
+
+class Json(Argument):
+    """Anything that JSON can say, in at most 65,535 octets."""
+
+    def toString(self, inObject: Any) -> bytes:
+        """Return it as octets."""
+        return json.dumps(inObject, separators=(",", ":")).encode()
+
+    def fromString(self, inString: bytes) -> Any:
+        """Return what the octets say."""
+        return json.loads(inString)
 
 
 class Ready(Command):
@@ -24,11 +39,19 @@ class Stop(Command):
     """Supervisor to worker: end yourself, in good order."""
 
 
+class Ask(Command):
+    """Supervisor to worker: an operator wants to know or to change something; see `popd.desk`."""
+
+    arguments = [(b"what", Unicode()), (b"about", Json())]  # noqa: RUF012 - AMP's way
+    response = [(b"answer", Json())]  # noqa: RUF012
+
+
 class Channel(AMP):
     """One end of the line between the supervisor and a worker.
 
     :param on_ready: called when the other end is ready.
     :param on_stop: called when the other end wants this one to stop.
+    :param on_ask: called with what is asked and about what; returns the answer, or a Deferred.
     :param on_lost: called when the other end is gone.
     """
 
@@ -37,11 +60,13 @@ class Channel(AMP):
         *,
         on_ready: Callable[[], object] = lambda: None,
         on_stop: Callable[[], object] = lambda: None,
+        on_ask: Callable[[str, Any], Any] = lambda _what, _about: None,
         on_lost: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__()
         self._on_ready = on_ready
         self._on_stop = on_stop
+        self._on_ask = on_ask
         self._on_lost = on_lost
 
     @Ready.responder
@@ -55,6 +80,13 @@ class Channel(AMP):
         """Take `Stop`."""
         self._on_stop()
         return {}
+
+    @Ask.responder
+    def ask(self, what: str, about: Any) -> Deferred[dict[str, object]]:
+        """Take `Ask`."""
+        return maybeDeferred(self._on_ask, what, about).addCallback(
+            lambda answer: {"answer": answer}
+        )
 
     def let_go(self) -> None:
         """Close a forked copy of this end, so that the other can see this one's process die."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.service import MultiService
 
+from popd.desk import Desk
 from popd.server.factory import CleartextLogin, POP3Factory
 from popd.server.offload import Offload
 from popd.server.port import Lobby
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from popd.door import Door
     from popd.server.tls import ServerTLS
 
-__all__ = ["GARBAGE", "SWITCH", "Serving"]
+__all__ = ["GARBAGE", "SWITCH", "Service", "Serving"]
 
 GARBAGE: Final = (700, 10, 1000)
 """When Python looks for garbage.  Its default goes through everything a hundred times as often, and
@@ -28,6 +29,17 @@ _M_ARENA_MAX: Final = -8  # in glibc's malloc.h
 SWITCH: Final = 0.0001
 """Seconds that a thread may compute while the reactor's waits to go on.  It waits anew after each
 system call, some 25 times in a session, and Python's default is 5 ms."""
+
+
+class Service(MultiService):
+    """What serves in one process.
+
+    :param desk: answers operators for it.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__()
+        self.desk = desk
 
 
 class Serving:
@@ -49,11 +61,12 @@ class Serving:
         self._tls = tls
         self._hashers = hashers
 
-    def on(self, reactor: Any) -> MultiService:
-        """Return the service that serves what comes into the lobbies, on *reactor*."""
-        service = MultiService()
+    def on(self, reactor: Any, seat: int = 0) -> Service:
+        """Return the service that serves what comes into the lobbies, on *reactor*.
+
+        :param seat: which of the processes that serve this is, see `Seats`.
+        """
         offload = Offload(reactor)
-        offload.setServiceParent(service)
         factory = POP3Factory(
             self._door.portal(reactor),
             offload,
@@ -61,7 +74,10 @@ class Serving:
             cleartext_login=self._cleartext_login,
             tls=self._tls,
             offer=self._door.offer,
+            seat=seat,
         )
+        service = Service(Desk(factory))
+        offload.setServiceParent(service)
         self.cleartext.target = self.implicit_tls.target = factory
         reactor.suggestThreadPoolSize(self._hashers)
         sys.setswitchinterval(SWITCH)

@@ -24,17 +24,20 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.internet.main import installReactor
 from twisted.logger import Logger
 
-from popd.control import Channel, Ready, Stop, channel_factory
+from popd.control import Ask, Channel, Ready, Stop, channel_factory
 from popd.server.reactor import make_lean
+from popd.server.seats import SEATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from twisted.application.service import IService
-
     from popd.listen import Listener
+    from popd.serve import Service as Serves
 
-__all__ = ["RETRY", "STOP_TIMEOUT", "Supervisor"]
+__all__ = ["ASK_TIMEOUT", "RETRY", "STOP_TIMEOUT", "Supervisor"]
+
+ASK_TIMEOUT: Final = 5.0
+"""Seconds that a worker has to answer an operator."""
 
 RETRY: Final = 1.0
 """Seconds that a worker must have lived to be replaced at once; otherwise so many pass first."""
@@ -55,6 +58,7 @@ class _Worker:
     """A worker, as the supervisor sees it."""
 
     pid: int
+    seat: int
     born: float
     channel: Channel
     ended: Deferred[None]
@@ -66,7 +70,7 @@ class Supervisor(Service):
     :param reactor: the supervisor's own.
     :param count: how many workers.
     :param listeners: what the workers accept connections from.
-    :param serve: called in a worker with its reactor; returns what the worker runs.
+    :param serve: called in a worker with its reactor and its seat; returns what the worker runs.
     """
 
     _log: ClassVar = Logger()
@@ -76,7 +80,7 @@ class Supervisor(Service):
         reactor: Any,
         count: int,
         listeners: Iterable[Listener],
-        serve: Callable[[Any], IService],
+        serve: Callable[[Any, int], Serves],
     ) -> None:
         self._reactor = reactor
         self._count = count
@@ -102,20 +106,34 @@ class Supervisor(Service):
         ended = DeferredList([worker.ended for worker in workers])
         return ended.addCallback(lambda _: force.cancel() if force.active() else None)
 
+    def ask(self, what: str, about: Any = None) -> Deferred[list[Any]]:
+        """Ask all workers something, see `popd.desk.Crew`.  Slow ones are left out."""
+        asked = [
+            worker.channel.callRemote(Ask, what=what, about=about)
+            for worker in self._workers.values()
+        ]
+        for answer in asked:
+            answer.addTimeout(ASK_TIMEOUT, self._reactor)
+        return DeferredList(asked, consumeErrors=True).addCallback(
+            lambda results: [result["answer"] for good, result in results if good]
+        )
+
     def _kill_all(self) -> None:
         for pid in self._workers:
             os.kill(pid, signal.SIGKILL)
 
     def _hire(self) -> None:
+        taken = {worker.seat for worker in self._workers.values()}
+        seat = next(seat for seat in range(SEATS) if seat not in taken)
         ours, theirs = socket.socketpair()
         with ours, theirs:
             pid = os.fork()
             if pid == 0:
                 ours.close()
-                self._work(theirs)
+                self._work(theirs, seat)
             channel = Channel(on_ready=lambda: self._ready(pid), on_lost=lambda: self._lost(pid))
             born = self._reactor.seconds()
-            self._workers[pid] = _Worker(pid, born, channel, Deferred())
+            self._workers[pid] = _Worker(pid, seat, born, channel, Deferred())
             _adopt(self._reactor, ours, channel)
 
     def _ready(self, pid: int) -> None:
@@ -141,7 +159,7 @@ class Supervisor(Service):
         if self.running:
             self._hire()
 
-    def _work(self, theirs: socket.socket) -> NoReturn:
+    def _work(self, theirs: socket.socket, seat: int) -> NoReturn:
         """Be a worker; never return to the supervisor's stack."""
         status = 1
         try:
@@ -155,7 +173,7 @@ class Supervisor(Service):
             reactor = _fresh_reactor(self._reactor)
             del sys.modules["twisted.internet.reactor"]
             installReactor(reactor)
-            self._run(reactor, theirs)
+            self._run(reactor, theirs, seat)
             status = 0
         except BaseException:  # noqa: BLE001 - whatever it was, it must not go on from here
             self._log.failure("Worker broken off")
@@ -163,8 +181,8 @@ class Supervisor(Service):
             sys.stdout.flush()
             os._exit(status)
 
-    def _run(self, reactor: Any, theirs: socket.socket) -> None:
-        service = self._serve(reactor)
+    def _run(self, reactor: Any, theirs: socket.socket, seat: int) -> None:
+        service = self._serve(reactor, seat)
 
         def stop() -> None:
             with suppress(ReactorNotRunning):
@@ -174,7 +192,7 @@ class Supervisor(Service):
             service.startService()
             for listener in self._listeners:
                 listener.accept(reactor)
-            channel = Channel(on_stop=stop, on_lost=stop)
+            channel = Channel(on_stop=stop, on_ask=service.desk.answer, on_lost=stop)
             with theirs:
                 _adopt(reactor, theirs, channel)
             channel.callRemote(Ready).addErrback(lambda _: None)

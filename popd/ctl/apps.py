@@ -40,7 +40,7 @@ def apppass() -> None:
 @click.option("--interval", metavar="SECONDS", help="So long between two log-ins.")
 @json_option
 @click.pass_obj
-def add(  # noqa: PLR0913 - as many as there are options
+def add(
     site: Site,
     name: str,
     program: str,

@@ -69,6 +69,7 @@ class Connection(Protocol):
         self._writable = True  # the client reads what is written
         self._reading = True  # popd reads what the client writes
         self._drained: Deferred[None] | None = None
+        self._closed = False  # it is both lost and over, and the subclass knows
         self._gathered: list[bytes] = []  # replies that were not handed to the transport yet
         self._octets = 0  # how many octets they have
 
@@ -99,6 +100,9 @@ class Connection(Protocol):
     @abstractmethod
     def release(self) -> None:
         """Let go of all that is held for the client.  A second call does nothing."""
+
+    def closed(self) -> None:
+        """Learn, once, that the client is gone and nothing more is done for it."""
 
     # What a subclass uses.
 
@@ -162,6 +166,8 @@ class Connection(Protocol):
             self.transport.loseConnection()
         if not self.lost:
             self._watch_until(self._clock.seconds() + LINGER)
+        else:
+            self._close()
 
     def abort(self) -> None:
         """Let go of everything and cut the connection, so that nothing more reaches the client."""
@@ -223,6 +229,8 @@ class Connection(Protocol):
         self._watch.remove(self._second, self)
         if not self.over or self._drained is not None:
             self.resumeProducing()  # there is nothing to wait for any more
+        if self.over:
+            self._close()
 
     def pauseProducing(self) -> None:
         """The client does not read as fast as popd writes."""
@@ -241,6 +249,11 @@ class Connection(Protocol):
         """The connection is going; `connectionLost` does the rest."""
 
     # Inside.
+
+    def _close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self.closed()
 
     def _throttle(self) -> None:
         """Read no more than can be carried out; after the end, read and ignore."""

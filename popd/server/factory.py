@@ -16,7 +16,9 @@ from popd.auth.interfaces import AuthTemporaryError
 from popd.maildrop.interfaces import IMaildrop
 from popd.protocol.channel import Channel
 from popd.protocol.offer import STANDARD, Offer
+from popd.server.journal import Journal
 from popd.server.protocol import POP3Protocol
+from popd.server.visit import Visits
 from popd.server.watch import Watch
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ class POP3Factory(Factory):
     :param cleartext_login: who may log in without TLS.
     :param tls: the server's end of TLS, or None if it has no certificate.
     :param offer: which ways to log in there are.
+    :param journal: is told what happens.
+    :param seat: which of the processes of this popd this is.
     """
 
     noisy = False
@@ -58,6 +62,8 @@ class POP3Factory(Factory):
         cleartext_login: CleartextLogin = "never",
         tls: ServerTLS | None = None,
         offer: Offer = STANDARD,
+        journal: Journal | None = None,
+        seat: int = 0,
     ) -> None:
         self.portal = portal
         self.offload = offload
@@ -65,6 +71,8 @@ class POP3Factory(Factory):
         self.tls = tls
         self.offer = offer
         self.watch = Watch(clock)
+        self.visits = Visits(seat)
+        self.journal = journal or Journal()
         chain = portal.checkers.get(IUsernamePassword)
         self._chain = chain if isinstance(chain, CheckerChain) else None
         self._cleartext_login = cleartext_login

@@ -95,6 +95,7 @@ class POP3Protocol(Connection):
         super().__init__(factory.clock, factory.watch)
         self.factory = factory
         self._holding = False  # a maildrop is open and has to be released
+        self._asked = 0.0  # when the client showed its credentials
         self._unconfirmed = False  # a message went out, and no word came in since
         self._pieces: Iterator[bytes] | None = None  # of a reply under way
         self._idle_login: Deferred[Any] | None = None  # made to wait, or the half of one
@@ -107,6 +108,8 @@ class POP3Protocol(Connection):
         bindings = self._bindings() if self._secure else None
         self._session = Session(self.factory.channel(peer, bindings))
         super().connectionMade()
+        self.visit = self.factory.visits.begin(self, self._peer, self.begun)
+        self.factory.journal.began(self.visit)
         self.write(self._session.greeting)
 
     def dataReceived(self, data: bytes) -> None:
@@ -126,6 +129,11 @@ class POP3Protocol(Connection):
         super().connectionLost(reason)
         if self._idle_login is not None:
             self._idle_login.cancel()
+
+    def closed(self) -> None:
+        """See `Connection.closed`."""
+        self.factory.visits.end(self.visit)
+        self.factory.journal.ended(self.visit)
 
     @property
     def backlog(self) -> int:
@@ -184,6 +192,7 @@ class POP3Protocol(Connection):
             case Lookup(username, mechanism):
                 return self.begin(self._look_up(username, mechanism))
             case Authenticate(shown):
+                self._asked = self._clock.seconds()
                 claim = adapt(shown, Client(self._peer, self._secure), self._certificate())
                 return self._authenticate_promptly(claim) or self.begin(self._authenticate(claim))
 
@@ -253,6 +262,9 @@ class POP3Protocol(Connection):
         if account is not None and not name:
             name = account.name.encode()
         self._note(LogLevel.info, "Log-in", name, claim.mechanism, by=by)
+        visit, now = self.visit, self._clock.seconds()
+        visit.user, visit.mechanism, visit.logged_in = name, claim.mechanism, now
+        self.factory.journal.let_in(visit, now - self._asked)
         self._maildrop, self._prompt = maildrop, prompt
         self._snapshot, self._holding = snapshot, True
         self._session.authenticated(snapshot, may_delete=account is None or not account.no_delete)
