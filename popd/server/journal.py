@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from popd.server.visit import Visit
 
-__all__ = ["Journal"]
+__all__ = ["SILENT", "Journal"]
 
 
 class Journal:
@@ -33,3 +33,7 @@ class Journal:
 
     def ended(self, visit: Visit) -> None:
         """It is gone, and nothing more is done for it."""
+
+
+SILENT: Final = Journal()
+"""Writes nothing down and counts nothing."""

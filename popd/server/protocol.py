@@ -39,6 +39,7 @@ from popd.protocol.message import encode
 from popd.protocol.session import Session
 from popd.server.bindings import channel_binding, client_certificate, tls_connection
 from popd.server.connection import Connection
+from popd.server.journal import SILENT
 from popd.server.note import note
 from popd.server.transfer import Transfer
 
@@ -106,10 +107,12 @@ class POP3Protocol(Connection):
         self._peer = getattr(peer, "host", "")
         self._secure = ISSLTransport.providedBy(self.transport)
         bindings = self._bindings() if self._secure else None
-        self._session = Session(self.factory.channel(peer, bindings))
+        insider = self.factory.insider.is_at(peer)
+        self._session = Session(self.factory.channel(peer, bindings, insider=insider))
         super().connectionMade()
-        self.visit = self.factory.visits.begin(self, self._peer, self.begun)
-        self.factory.journal.began(self.visit)
+        self.visit = self.factory.visits.begin(self, self._peer, self.begun, insider=insider)
+        self._journal = SILENT if insider else self.factory.journal
+        self._journal.began(self.visit)
         self.write(self._session.greeting)
 
     def dataReceived(self, data: bytes) -> None:
@@ -133,7 +136,7 @@ class POP3Protocol(Connection):
     def closed(self) -> None:
         """See `Connection.closed`."""
         self.factory.visits.end(self.visit)
-        self.factory.journal.ended(self.visit)
+        self._journal.ended(self.visit)
 
     @property
     def backlog(self) -> int:
@@ -215,7 +218,10 @@ class POP3Protocol(Connection):
     def _authenticate_promptly(self, claim: Claim) -> bool:
         """Open a maildrop at once, if it is known whose and near; return whether it was."""
         try:
-            maildrop = self.factory.remembered_maildrop(claim)
+            if self.visit.insider:
+                maildrop: IMaildrop | None = self.factory.insider.maildrop(claim)
+            else:
+                maildrop = self.factory.remembered_maildrop(claim)
             prompt = IPromptMaildrop(maildrop, None)
             snapshot = prompt.open_promptly() if prompt else None
         except (UnauthorizedLogin, MaildropError) as error:
@@ -261,10 +267,11 @@ class POP3Protocol(Connection):
             by = f", with app password {_shown(account.program.encode())}"
         if account is not None and not name:
             name = account.name.encode()
-        self._note(LogLevel.info, "Log-in", name, claim.mechanism, by=by)
+        if not self.visit.insider:
+            self._note(LogLevel.info, "Log-in", name, claim.mechanism, by=by)
         visit, now = self.visit, self._clock.seconds()
         visit.user, visit.mechanism, visit.logged_in = name, claim.mechanism, now
-        self.factory.journal.let_in(visit, now - self._asked)
+        self._journal.let_in(visit, now - self._asked)
         self._maildrop, self._prompt = maildrop, prompt
         self._snapshot, self._holding = snapshot, True
         self._session.authenticated(snapshot, may_delete=account is None or not account.no_delete)
