@@ -95,8 +95,8 @@ class Notifier:
                 end.sendall("\n".join(assignments).encode())
         except OSError as error:
             _log.warn(
-                "systemd cannot be told {message} at {address}: {error}",
-                message=assignments[0],
+                "systemd cannot be told {word} at {address}: {error}",
+                word=assignments[0],
                 address=self._address,
                 error=error.strerror or error,
             )
