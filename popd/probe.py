@@ -62,7 +62,7 @@ class Target:
     :param proxied: whether it wants to hear a PROXY header first.
     """
 
-    address: IAddress
+    address: IPv4Address | IPv6Address | UNIXAddress
     purpose: Purpose
     proxied: bool = False
 
@@ -72,7 +72,8 @@ def targets(listeners: Iterable[Listener]) -> list[Target]:
     return [
         Target(listener.address, listener.purpose, listener.kind == "haproxy")
         for listener in listeners
-        if listener.address is not None and listener.kind in _PROBED
+        if isinstance(listener.address, IPv4Address | IPv6Address | UNIXAddress)
+        and listener.kind in _PROBED
     ]
 
 
@@ -88,10 +89,8 @@ def probe(reactor: Any, insider: Insider, target: Target, timeout: float) -> Def
     try:
         if isinstance(address, UNIXAddress):
             _connect_unix(reactor, client, address)
-        elif isinstance(address, IPv4Address | IPv6Address):
-            _connect_tcp(reactor, client, address, timeout)
         else:
-            raise ProbeError(f"{address} is no address to connect to")
+            _connect_tcp(reactor, client, address, timeout)
     except PermissionError:
         return succeed(None)  # a UNIX socket that is for others: nothing can be said about it
     except OSError as error:
