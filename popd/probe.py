@@ -69,12 +69,14 @@ class Target:
 
 def targets(listeners: Iterable[Listener]) -> list[Target]:
     """Return where log-ins should work, as far as it is known how."""
-    return [
-        Target(listener.address, listener.purpose, listener.kind == "haproxy")
-        for listener in listeners
-        if isinstance(listener.address, IPv4Address | IPv6Address | UNIXAddress)
-        and listener.kind in _PROBED
-    ]
+    found: list[Target] = []
+    for listener in listeners:
+        address = listener.address
+        if listener.kind not in _PROBED:
+            continue
+        if isinstance(address, IPv4Address | IPv6Address | UNIXAddress):
+            found.append(Target(address, listener.purpose, listener.kind == "haproxy"))
+    return found
 
 
 def probe(reactor: Any, insider: Insider, target: Target, timeout: float) -> Deferred[None]:

@@ -33,7 +33,15 @@ PROGRAMS: Final = {
 
 SUITE: Final = "bookworm"
 
-PACKAGES: Final = "systemd-sysv,python3-venv,curl,openssl"
+PACKAGES: Final = "systemd-sysv,procps,python3-venv,curl,openssl"
+
+MACHINE: Final = f"popd-{os.getpid()}"
+
+NSPAWN: Final = (
+    # Without a systemd out here, which would want to know of it.
+    *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit"),
+    *("--private-network", "--machine", MACHINE),
+)
 
 LIMIT: Final = 240.0
 """Seconds that all of it may take."""
@@ -102,17 +110,18 @@ def install(tree: Path, wheels: Path) -> None:
     system = tree / "etc/systemd/system"
     for unit in ("popd.service", "popd.socket"):
         shutil.copy(etc / "systemd" / unit, system)
-    shutil.copy(etc / "sysusers.d/popd.conf", tree / "etc/sysusers.d")
-    shutil.copy(etc / "tmpfiles.d/popd.conf", tree / "etc/tmpfiles.d")
+    for kind in ("sysusers.d", "tmpfiles.d"):
+        (tree / "etc" / kind).mkdir(exist_ok=True)
+        shutil.copy(etc / kind / "popd.conf", tree / "etc" / kind)
     shutil.copy(Path(__file__).with_name("checks.py"), tree / "root")
     script = """
         set -eu
         python3 -m venv /opt/popd
         /opt/popd/bin/pip install -q --no-index --find-links /root/wheels popd
+        /opt/popd/bin/twistd --help >/dev/null # finds the plugins, once and for all
     """
     run(
-        *("systemd-nspawn", "--quiet", "--register=no", "--private-network", "--as-pid2"),
-        *("--directory", tree, "sh", "-c", script),
+        *(*NSPAWN, "--as-pid2", "--directory", tree, "sh", "-c", script),
     )
 
 
@@ -122,9 +131,8 @@ def booted(tree: Path, log: Path) -> Iterator[int]:
     with log.open("wb") as file:
         nspawn = subprocess.Popen(
             [
-                *("systemd-nspawn", "--quiet", "--boot", "--private-network", "--register=no"),
-                *("--keep-unit", "--link-journal=no", "--console=pipe"),
-                *("--machine", f"popd-{os.getpid()}", "--directory", str(tree)),
+                *(*NSPAWN, "--boot", "--link-journal=no", "--console=pipe"),
+                *("--directory", str(tree)),
             ],
             stdin=subprocess.DEVNULL,
             stdout=file,
@@ -195,13 +203,16 @@ def main() -> int:
         with booted(tree, work / "console") as leader:
             say("booted")
             checks = [*entering(leader), "/opt/popd/bin/python", "/root/checks.py", *sys.argv[1:]]
-            status = subprocess.run(checks, stdin=subprocess.DEVNULL, check=False).returncode
+            status = subprocess.run(
+                checks, stdin=subprocess.DEVNULL, check=False, start_new_session=True
+            ).returncode
         say("all is well" if status == 0 else "FAILED")
         return status
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         # Never beyond this file system, should something still be mounted in it.
-        subprocess.run(["rm", "-rf", "--one-file-system", str(work)], check=False)
+        propagated = Path("/run/systemd/nspawn/propagate") / MACHINE
+        subprocess.run(["rm", "-rf", "--one-file-system", work, propagated], check=False)
 
 
 if __name__ == "__main__":
