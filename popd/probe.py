@@ -310,13 +310,15 @@ class Watchman(Service):
             self._notifier.ready()
         if not problem:
             self._notifier.watchdog()
-        sessions = await self._crew.ask("count")
-        if self.running:
-            self._notifier.status(
-                f"No log-in works at {problem}"
-                if problem
-                else f"{sum(sessions)} sessions in {len(sessions)} processes"
-            )
+        if problem:
+            self._notifier.status(f"No log-in works at {problem}")
+        else:
+            # Which is not waited for: it takes seconds if one of many does not answer.
+            self._crew.ask("count").addCallback(self._counted)
+
+    def _counted(self, sessions: list[int]) -> None:
+        if self.running and not self._problem:
+            self._notifier.status(f"{sum(sessions)} sessions in {len(sessions)} processes")
 
     async def _first_problem(self) -> str:
         """Return where and why no log-in works; nothing if it works everywhere."""

@@ -352,6 +352,19 @@ class WatchmanTests(ProbeCase):
             ["READY=1", "STATUS=No log-in works at 127.0.0.1:110: the greeting is -ERR no"],
         )
 
+    def test_slow_answer(self) -> None:
+        """Who does not say how many sessions he has holds up nobody."""
+        watchman = self.watchman()
+        answer: Deferred[list[Any]] = Deferred()
+        self.patch(watchman, "_crew", SimpleNamespace(ask=lambda _: answer))
+        self.let_in()
+        self.assertEqual(self.told(), ["READY=1", "WATCHDOG=1"])
+        self.reactor.advance(10)
+        self.let_in()
+        self.assertEqual(self.told(), ["WATCHDOG=1"])
+        answer.callback([4])
+        self.assertEqual(set(self.told()), {"STATUS=4 sessions in 1 processes"})
+
     def test_every_port(self) -> None:
         """One port after the other has to work."""
         watchman = self.watchman()
