@@ -138,6 +138,7 @@ class _Files:
             recent, signature = recent | known.recent, known.signature
         # Without a main file all that is known will be written: no need to ask what is new.
         recent = recent.union(self._measured) if signature else _NONE
+        recent = recent or _NONE  # many are kept, and each empty one takes 200 octets
         return Opened(stock, keys, which, recent, unsaved, signature, self._local)
 
 
