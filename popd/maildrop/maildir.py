@@ -245,8 +245,8 @@ class Maildir:
         :raises MaildropTemporaryError: it cannot be looked at.
         """
         prefix = self._root + b"/"
-        for directory in DIRECTORIES:
-            if directory_key(prefix + directory) != opened.keys[directory]:
+        for directory, key in zip(DIRECTORIES, opened.keys, strict=True):
+            if directory_key(prefix + directory) != key:
                 return False
         if times == opened.without_ledger:
             return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from heapq import merge
 from itertools import accumulate, chain, compress
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
@@ -35,6 +36,8 @@ _FEW: Final = 64
 _CODES: Final = "BHIQq"
 """The kinds of columns, narrowest first: 1, 2, 4 and 8 octets, and 8 with a sign."""
 
+
+_FEW_PLACES: Final = 8
 
 _RUN: Final = 4096
 """How many keys are sorted in one call: as long as it takes, no other thread runs."""
@@ -190,7 +193,8 @@ class Stock:
             ids[i] = unique_id(bases[i], *twin)
         others = {i: uid for i, uid in enumerate(ids) if uid is not bases[i]} or _NO_OTHERS
         arrays = [_array(column, order) for column in lists]
-        return cls(_Columns(*_joined(bases), tuple(where), others, *arrays), twins or _NO_TWINS)
+        columns = _Columns(*_joined(bases), _shared(tuple(where)), others, *arrays)
+        return cls(columns, twins or _NO_TWINS)
 
     def __len__(self) -> int:
         """Return how many messages there are."""
@@ -344,6 +348,16 @@ class Stock:
             columns = list(map(_chained, columns, (new_places, *more.columns)))
         spliced = _Columns(names, starts, tuple(numbers), others or _NO_OTHERS, *columns)
         return Stock(spliced, _NO_TWINS, self.snapshot, gone[0] if gone else len(self))
+
+
+def _shared(where: tuple[Place, ...]) -> tuple[Place, ...]:
+    """Return the same tuple for the same few places, which many Maildirs have."""
+    return _remembered(where) if len(where) <= _FEW_PLACES else where
+
+
+@lru_cache(256)
+def _remembered(where: tuple[Place, ...]) -> tuple[Place, ...]:
+    return where
 
 
 def _base(found: Found) -> bytes:
