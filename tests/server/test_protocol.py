@@ -697,7 +697,7 @@ class BackPressureTests(ServerCase):
             protocol.dataReceived(b"NOOP\r\nRETR 1\r\nSTAT\r\n")
             self.assertEqual(write.call_count, 1)
             write.reset_mock()
-            self.box.messages[0] = (b"uid-1", b"x" * 15_000)
+            self.box.messages[0] = (b"uid-1", b"x" * 14_000)
             protocol.dataReceived(b"RETR 1\r\n" * 6)
             self.assertEqual(write.call_count, 2)
 
