@@ -118,11 +118,11 @@ class RereadFile(Generic[SomeTable]):
         """Return what is equal as long as the file cannot have changed since it was read."""
         if self._fingerprint is _ABSENT and not os.access(self._path, os.F_OK):
             return _ABSENT  # without an exception, which would cost more than all the rest
+        known = self._fingerprint  # returned itself, since many versions are kept
         try:
-            fingerprint = self._look()
+            return known if self._look() == known else object()
         except OSError:
             return object()
-        return fingerprint if fingerprint == self._fingerprint else object()
 
     def table(self) -> SomeTable:
         """Return the table, after reading the file again if it may have changed."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from io import FileIO
 
+    from popd.maildrop.scan import Key
     from popd.maildrop.snapshots import Opened
     from popd.maildrop.stock import Stock
     from popd.protocol.snapshot import Snapshot
@@ -119,8 +120,8 @@ class Maildir:
         if opened is None or not opened.local:
             return None
         try:
-            self._lock.acquire()
-            if self._lock.which == opened.which and self._unchanged(opened):
+            times = self._lock.acquire()
+            if self._lock.which == opened.which and self._unchanged(opened, times):
                 self._opened = opened
                 return opened.stock.snapshot
         except MaildropInUseError:
@@ -237,16 +238,16 @@ class Maildir:
             directory_key(os.path.join(self._root, directory))
         return True
 
-    def _unchanged(self, opened: Opened) -> bool:
+    def _unchanged(self, opened: Opened, times: Key) -> bool:
         """Tell whether the Maildir, without duplicates when opened last, is as it was then.
 
+        :param times: its own before it was locked.
         :raises MaildropTemporaryError: it cannot be looked at.
         """
         prefix = self._root + b"/"
-        for directory in DIRECTORIES:
-            if directory_key(prefix + directory) != opened.keys[directory]:
+        for directory, key in zip(DIRECTORIES, opened.keys, strict=True):
+            if directory_key(prefix + directory) != key:
                 return False
-        times = self._lock.times
         if times == opened.without_ledger:
             return True
         with temporary(self._root):

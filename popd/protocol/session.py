@@ -62,21 +62,33 @@ class Session:
     :param channel: the connection beneath it.
     """
 
-    greeting = GREETING
-    """What the server says first."""
-
-    _challenge = b""
+    __slots__ = (
+        "_answer",
+        "_challenge",
+        "_channel",
+        "_errors",
+        "_lines",
+        "_phase",
+        "_waiting",
+    )
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._challenge = b""
         if channel.offer.apop and channel.login_allowed:
             self._challenge = new_challenge(channel.offer)
-            self.greeting = b"%b %b\r\n" % (GREETING.removesuffix(b"\r\n"), self._challenge)
         self._phase: Authorization | Transaction = Authorization(channel, self._challenge)
         self._lines = LineBuffer()
         self._waiting: Event | None = None
         self._answer: Event | None = None
         self._errors = 0
+
+    @property
+    def greeting(self) -> bytes:
+        """What the server says first."""
+        if not self._challenge:
+            return GREETING
+        return b"%b %b\r\n" % (GREETING.removesuffix(b"\r\n"), self._challenge)
 
     @property
     def logged_in(self) -> bool:

@@ -53,6 +53,25 @@ class Connection(Protocol):
     :param watch: tells when a time-out may have come.
     """
 
+    # The table that Python makes for more than thirty attributes would take 1.5 KB.
+    __slots__ = (
+        "_advancing",
+        "_clock",
+        "_drained",
+        "_gathered",
+        "_no_more_input",
+        "_octets",
+        "_reading",
+        "_second",
+        "_watch",
+        "_working",
+        "_writable",
+        "active",
+        "begun",
+        "lost",
+        "over",
+    )
+
     log = Logger()
     transport: Any  # TCP, UNIX or TLS: they have no interface in common that says it all
 

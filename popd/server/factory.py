@@ -109,7 +109,7 @@ class POP3Factory(Factory):
         if account is None:
             return None
         avatar = self.portal.realm.requestAvatar(account, None, IMaildrop)
-        return None if isinstance(avatar, Deferred) else avatar[1]
+        return avatar[1] if isinstance(avatar, tuple) else None  # else it is a Deferred
 
     def scram_keys(self, username: bytes, mechanism: str, client: Client) -> Deferred[ScramKeys]:
         """Return the keys that a client's proof is checked with.

@@ -85,6 +85,19 @@ class POP3Protocol(Connection):
     :param factory: what it has in common with the others.
     """
 
+    __slots__ = (
+        "_holding",
+        "_idle_login",
+        "_maildrop",
+        "_peer",
+        "_pieces",
+        "_prompt",
+        "_secure",
+        "_session",
+        "_snapshot",
+        "_unconfirmed",
+    )
+
     factory: POP3Factory
     _maildrop: IMaildrop
     _prompt: IPromptMaildrop | None

@@ -22,6 +22,7 @@ from popd.maildrop.interfaces import (
     MaildropTemporaryError,
 )
 from popd.maildrop.memory import MemoryMaildrop, MemoryStore
+from popd.protocol.session import Session
 from popd.server.connection import LINGER, READ_AHEAD, SLICE
 from popd.server.factory import POP3Factory
 from popd.server.protocol import IDLE_TIMEOUT, LOGIN_DEADLINE, LOGIN_TIMEOUT
@@ -192,7 +193,7 @@ class LoginTests(ServerCase):
     def test_error_of_ours(self) -> None:
         """An error that nobody thought of is logged, and ends the session with everything."""
         protocol, wire = self.log_in()
-        with mock.patch.object(protocol._session, "sent", side_effect=ZeroDivisionError):
+        with mock.patch.object(Session, "sent", side_effect=ZeroDivisionError):
             protocol.dataReceived(b"RETR 1\r\n")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertTrue(wire.aborted)
@@ -696,7 +697,7 @@ class BackPressureTests(ServerCase):
             protocol.dataReceived(b"NOOP\r\nRETR 1\r\nSTAT\r\n")
             self.assertEqual(write.call_count, 1)
             write.reset_mock()
-            self.box.messages[0] = (b"uid-1", b"x" * 15_000)
+            self.box.messages[0] = (b"uid-1", b"x" * 14_000)
             protocol.dataReceived(b"RETR 1\r\n" * 6)
             self.assertEqual(write.call_count, 2)
 
