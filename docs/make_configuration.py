@@ -1,4 +1,4 @@
-"""Write what there is about settings from ``etc/popd.toml``: ``python docs/make_configuration.py``.
+"""Write the pages about settings from ``etc/popd.toml``: ``python docs/make_configuration.py``.
 
 The commented configuration is the one place where each setting is explained.  In it a setting is a
 comment, then ``name = value``, in a comment itself if it shows the default or an example; two empty
@@ -21,10 +21,10 @@ DOCS: Final = Path(__file__).parent
 SOURCE: Final = DOCS.parent / "etc" / "popd.toml"
 
 _INTRODUCTION: Final = """\
-popd reads one file, in `TOML <https://toml.io/>`_, that ``--config`` names; usually that is
-``/etc/popd/popd.toml``.  Each setting can be given on the command line as well, as ``--NAME VALUE``, and wins
-there over the file.  ``popctl config check`` says whether popd would start with it, and ``popctl config show``
-what each setting is and where that was said.
+popd reads one file, in `TOML <https://toml.io/>`_, that ``--config`` names; usually it is
+``/etc/popd/popd.toml``.  Each setting can be given on the command line as well, as ``--NAME VALUE``,
+and wins there over the file.  ``popctl config check`` says whether popd would start with it, and
+``popctl config show`` what each setting is and where that was said.
 
 Give absolute paths: a relative one starts at the directory in which twistd was started.
 
@@ -120,7 +120,7 @@ def _one(setting: Setting) -> Iterator[str]:
     yield ""
     default = DEFAULTS[setting.name]
     yield f":Default: {_default(default)}"
-    if not default and default not in {0.0, False}:
+    if not default and isinstance(default, str | tuple):
         yield f":Example: ``{setting.name} = {setting.shown}``"
     option = f"--{setting.name}" + ("" if isinstance(default, bool) else " VALUE")
     more = ", may be repeated" if setting.name in REPEATABLE else ""
