@@ -1,4 +1,4 @@
-"""Write the pages about settings from ``etc/popd.toml``: ``python docs/make_configuration.py``.
+"""Write what ``etc/popd.toml`` says as pages: ``python docs/make_configuration.py``.
 
 The commented configuration is the one place where each setting is explained.  In it a setting is a
 comment, then ``name = value``, in a comment itself if it shows the default or an example; two empty
@@ -22,7 +22,7 @@ SOURCE: Final = DOCS.parent / "etc" / "popd.toml"
 
 _INTRODUCTION: Final = """\
 popd reads one file, in `TOML <https://toml.io/>`_, that ``--config`` names; usually it is
-``/etc/popd/popd.toml``.  Each setting can be given on the command line as well, as ``--NAME VALUE``,
+``/etc/popd/popd.toml``.  Each setting can be given on the command line too, as ``--NAME VALUE``,
 and wins there over the file.  ``popctl config check`` says whether popd would start with it, and
 ``popctl config show`` what each setting is and where that was said.
 
