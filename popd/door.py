@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -49,6 +50,8 @@ class Door:
     """
 
     def __init__(self, settings: Settings) -> None:
+        # What looks up host names needs it later, when popd may read less than whoever starts it.
+        codecs.lookup("idna")
         self._domain = settings.default_domain
         self._checkers = [_checker(description) for description in settings.auth]
         self._ttl = settings.auth_cache_ttl

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from popd.auth.interfaces import AuthUncertainError
@@ -23,6 +24,7 @@ __all__ = [
     "Standing",
     "limited",
     "process_reactor",
+    "reason",
 ]
 
 FIRST_PAUSE: Final = 1.0
@@ -54,6 +56,13 @@ def process_reactor() -> Any:
     from twisted.internet import reactor  # noqa: PLC0415 - none is chosen by importing this
 
     return reactor
+
+
+def reason(error: BaseException) -> str:
+    """Return in words why a connection failed: OpenSSL says it in a list of tuples."""
+    if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
+        return "TLS: " + ", ".join(str(text) for *_, text in error.args[0])
+    return str(error) or type(error).__name__
 
 
 def limited(
