@@ -24,6 +24,7 @@ MINIMUM = [
     *("--cleartext-login", "local"),
     *("--auth", "memory:ada:secret"),
     *("--maildrop", "maildir:/{local}"),
+    *("--state-directory", "/nowhere"),
     *("--workers", "1"),
 ]
 
