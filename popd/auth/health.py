@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
-from OpenSSL import SSL
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from popd.auth.interfaces import AuthUncertainError
@@ -60,6 +59,8 @@ def process_reactor() -> Any:
 
 def reason(error: BaseException) -> str:
     """Return in words why a connection failed: OpenSSL says it in a list of tuples."""
+    from OpenSSL import SSL  # noqa: PLC0415 - which a plugin must not bring in
+
     if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
         return "TLS: " + ", ".join(str(text) for *_, text in error.args[0])
     return str(error) or type(error).__name__
