@@ -62,7 +62,7 @@ class Settings:
         clients are not asked for certificates.
     :param guess_table: path of the file that keeps what is known of guesses; empty for none.
     :param state_directory: path of the directory with what has to outlast popd: the last uses of
-        app passwords.
+        app passwords, and of what keys are made up for users who have none.
     :param maildrop: a template of where the users' maildrops are.
     :param default_domain: completes a bare user name.
     :param cleartext_login: who may log in without TLS.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,10 +16,11 @@ from popd import mechanisms
 from popd.auth.apppass import DIRECTORY, LastUse
 from popd.auth.cache import CredentialCache
 from popd.auth.chain import CheckerChain
+from popd.auth.fakekeys import FILE as FAKE_KEYS
+from popd.auth.fakekeys import FakeKeys
 from popd.auth.guard import Guard
 from popd.auth.link import Link, Policy
 from popd.auth.realm import MaildropRealm
-from popd.auth.scram import FakeKeys
 from popd.auth.tablefile import GuessTable
 from popd.listen import StartError
 from popd.maildrop.snapshots import SnapshotCache
@@ -49,11 +51,14 @@ class Door:
     """
 
     def __init__(self, settings: Settings) -> None:
+        # What looks up host names needs it later, when popd may read less than whoever starts it.
+        codecs.lookup("idna")
         self._domain = settings.default_domain
         self._checkers = [_checker(description) for description in settings.auth]
         self._ttl = settings.auth_cache_ttl
-        self._fakes = FakeKeys()
-        self._uses = LastUse(Path(settings.state_directory) / DIRECTORY)
+        state = Path(settings.state_directory)
+        self._fakes = FakeKeys.kept(state / FAKE_KEYS)
+        self._uses = LastUse(state / DIRECTORY)
         with starting("--auth"):
             chain = self._chain()
         with starting(""):

@@ -55,7 +55,7 @@ _HELP: Final = {
     " certificates.",
     "guess-table": "A file that keeps what is known of password guessing.  (default: none, and a"
     " restart forgets it)",
-    "state-directory": "Where the last uses of app passwords are kept.  (default: /var/lib/popd)",
+    "state-directory": "Where things are kept that have to outlast popd.  (default: /var/lib/popd)",
     "workers": "How many processes serve; auto is one for each processor.  (default: auto)",
     "auth-cache-ttl": "Seconds that a verified password counts without being verified again; 0"
     " verifies every time.  (default: 300)",

@@ -24,6 +24,7 @@ MINIMUM = [
     *("--cleartext-login", "local"),
     *("--auth", "memory:ada:secret"),
     *("--maildrop", "maildir:/{local}"),
+    *("--state-directory", "/nowhere"),
     *("--workers", "1"),
 ]
 
@@ -199,7 +200,7 @@ class BuildTests(TapTestCase):
         for arguments, problem in (
             (["--sasl", "PLAIN,DIGEST-MD5"], "--sasl: there is no 'DIGEST-MD5'; there are APOP, "),
             (["--sasl", "XOAUTH2"], "--sasl XOAUTH2: no --auth can verify it"),
-            (["--sasl", "EXTERNAL"], "--sasl EXTERNAL: no --auth can verify it without"),
+            (["--sasl", "EXTERNAL"], "--sasl EXTERNAL: no --auth can verify it; it takes"),
             (["--sasl", ","], "--auth: nobody can log in; name what may be offered with --sasl"),
         ):
             text = self.refused(*MINIMUM, *arguments)
@@ -233,7 +234,11 @@ class BuildTests(TapTestCase):
         for arguments, problem in (
             (["--listen", "tcp:x"], "--listen tcp:x: this is no endpoint"),
             (["--maildrop", "/srv"], "--maildrop: '/srv' does not begin with 'maildir:'"),
-            (["--auth", "popd-passwd:/x"], "--auth popd-passwd: /x: No such file or directory"),
+            (
+                ["--auth", "popd-passwd:/x"],
+                "--auth popd-passwd: /x: No such file or directory; popctl",
+            ),
+            (["--auth", "popd-certificate:cn"], "--auth popd-certificate: needs --client-ca"),
             (["--auth", "popd-passwd"], "--auth popd-passwd: needs a file"),
             (["--auth", "shadow"], "--auth shadow: no such type; see twistd popd --help-auth"),
             (["--auth", "anonymous"], "--auth: anonymous can check nothing"),

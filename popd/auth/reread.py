@@ -149,8 +149,9 @@ class RereadFile(Generic[SomeTable]):
         try:
             if self._look() != self._fingerprint:
                 self._read()
-        except (OSError, ValueError) as reason:
+        except (OSError, ValueError) as error:
             if not self._lost:
+                reason = f"{self.path}: {error.strerror}" if isinstance(error, OSError) else error
                 _log.error("%s; what was read before remains", reason)
             self._lost = True
         else:

@@ -268,12 +268,12 @@ class POP3Protocol(Connection):
     ) -> None:
         account = claim.account
         name, by = claim.username, ""
-        if account is not None and claim.master:
-            name, by = account.name.encode(), f", by master {_shown(claim.master.encode())}"
-        elif account is not None and account.program:
-            by = f", with app password {_shown(account.program.encode())}"
-        if account is not None and not name:
+        if account is not None:
             name = account.name.encode()
+            if claim.master:
+                by = f", by master {_shown(claim.master.encode())}"
+            elif account.program:
+                by = f", with app password {_shown(account.program.encode())}"
         self._note(LogLevel.info, "Log-in", name, claim.mechanism, by=by)
         visit, now = self.visit, self._clock.seconds()
         visit.user, visit.mechanism, visit.logged_in = name, claim.mechanism, now

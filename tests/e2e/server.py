@@ -176,6 +176,7 @@ class RunningServer:
             *("--auth", f"popd-passwd:{site.passwords}"),
             *("--maildrop", f"maildir:{site.mail}/{{domain}}/{{local}}/Maildir"),
             *("--default-domain", "example.org"),
+            *("--state-directory", str(site.root)),
             *("--workers", "1"),
             *self._options,
         ]

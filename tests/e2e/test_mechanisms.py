@@ -120,7 +120,9 @@ class CurlTests(MechanismCase):
             *(("pat", name) for name in ("PLAIN", "LOGIN", "CRAM-MD5", "+APOP")),
         ):
             self.assertIn("the only message", self.fetch(user, mechanism), mechanism)
-            self.logged(f"Log-in: user {user}, from 127.0.0.1, mechanism {mechanism.strip('+')}")
+            self.logged(
+                f"Log-in: user {user}@example.org, from 127.0.0.1, mechanism {mechanism.strip('+')}"
+            )
             self.assertIn("curl: (67)", self.fetch(user, mechanism, password="wrong"))
             self.logged(f"Log-in refused: user {user}, ")
 
@@ -138,8 +140,8 @@ class CurlTests(MechanismCase):
     def test_certificates(self) -> None:
         """By a certificate: whom it names, and whom a master wants to be."""
         for name, user, outcome in (
-            ("pat", "pat", "user pat, "),
-            ("root", "root", "user root, "),
+            ("pat", "pat", "user pat@example.org, "),
+            ("root", "root", "user root@example.org, "),
             ("root", "sam", "user sam@example.org, by master root@example.org, "),
         ):
             found = self.external(user, name)
@@ -185,7 +187,9 @@ class MpopTests(MechanismCase):
             auth = f"--auth={mechanism.lower()}"
             for implicit in (False, True):
                 self.assertEqual(self.fetch(user, auth, implicit=implicit), 0)
-                self.logged(f"Log-in: user {user}, from 127.0.0.1, mechanism {mechanism}")
+                self.logged(
+                    f"Log-in: user {user}@example.org, from 127.0.0.1, mechanism {mechanism}"
+                )
                 self.assertNotEqual(self.fetch(user, auth, implicit=implicit, password="x"), 0)
                 self.logged(f"Log-in refused: user {user}, ")
         self.assertNotEqual(self.fetch("nobody", "--auth=scram-sha-256", implicit=True), 0)
@@ -196,7 +200,7 @@ class MpopTests(MechanismCase):
         pem = self.certificates["pat"]
         options = ("--auth=external", f"--tls-key-file={pem}", f"--tls-cert-file={pem}")
         self.assertEqual(self.fetch("pat", *options, implicit=False), 0)
-        self.logged("Log-in: user pat, from 127.0.0.1, mechanism EXTERNAL")
+        self.logged("Log-in: user pat@example.org, from 127.0.0.1, mechanism EXTERNAL")
 
 
 class Pop3testTests(MechanismCase):
@@ -223,7 +227,7 @@ class Pop3testTests(MechanismCase):
             said = self.log_in(user, mechanism)
             self.assertIn("Authenticated.", said, mechanism)
             self.assertIn("+OK 1 36", said)
-            self.logged(f"Log-in: user {user}, ", f"mechanism {mechanism.upper()}")
+            self.logged(f"Log-in: user {user}@example.org, ", f"mechanism {mechanism.upper()}")
             self.assertIn("failed", self.log_in(user, mechanism, password="wrong"))
             self.logged(f"Log-in refused: user {user}, ")
 
@@ -300,7 +304,7 @@ class BindingTests(MechanismCase):
                 self.assertEqual(reply.startswith(b"+OK"), good, (version, stls, name, reply))
                 client.close()
                 if good:
-                    self.logged("Log-in: user sam, ", "mechanism SCRAM-SHA-256-PLUS")
+                    self.logged("Log-in: user sam@example.org, ", "mechanism SCRAM-SHA-256-PLUS")
 
     def test_other_connection(self) -> None:
         """A proof for another connection, as somebody in the middle would relay, is no good."""

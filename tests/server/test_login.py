@@ -76,7 +76,7 @@ class LoggedTests(LoginCase):
         phone = Account("phone", program="my phone")
         self.directory.accounts[b"phone"] = phone
         for lines, said in (
-            ((b"USER Joe", b"PASS x"), f"user Joe, {PEER} USER"),
+            ((b"USER Joe", b"PASS x"), f"user joe, {PEER} USER"),
             ((sasl(b"PLAIN", b"\0joe\0x"),), f"user joe, {PEER} PLAIN"),
             ((sasl(b"XOAUTH2", b"user=joe\1auth=Bearer t\1\1"),), f"user joe, {PEER} XOAUTH2"),
             ((b"USER joe*root", b"PASS x"), f"user joe, by master root, {PEER} USER"),
