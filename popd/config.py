@@ -18,6 +18,7 @@ from popd.maildrop.ground import Missing
 from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW
 from popd.maildrop.user import UserName
 from popd.server.factory import CleartextLogin
+from popd.server.note import LogFormat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,6 +71,7 @@ class Settings:
     :param workers: how many processes serve; ``auto`` is one for each processor.
     :param auth_cache_ttl: seconds that verified credentials count without being verified again.
     :param cache_size: megabytes for the maildrops that were opened lately, in each process.
+    :param log_format: what lines of the log are, for people or for programs.
     :param clock_skew: seconds that the clocks of machines that share the mail may differ.
     """
 
@@ -91,6 +93,7 @@ class Settings:
     auth_cache_ttl: float = DEFAULT_TTL
     cache_size: float = DEFAULT_CACHE_SIZE
     clock_skew: float = DEFAULT_CLOCK_SKEW
+    log_format: LogFormat = "text"
 
 
 DEFAULTS: Final = {field.name.replace("_", "-"): field.default for field in fields(Settings)}
@@ -102,6 +105,7 @@ REPEATABLE: Final = frozenset(key for key in DEFAULTS if isinstance(DEFAULTS[key
 _CHOICES: Final = {
     "cleartext-login": get_args(CleartextLogin),
     "missing-maildrop": get_args(Missing),
+    "log-format": get_args(LogFormat),
 }
 
 _NUMBERS: Final = frozenset(key for key in DEFAULTS if isinstance(DEFAULTS[key], float))

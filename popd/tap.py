@@ -22,7 +22,7 @@ from popd.listen import Listener, Purpose, StartError, parse_endpoint
 from popd.logs import bridge
 from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW
 from popd.serve import Serving
-from popd.server.note import hasten
+from popd.server.note import LogFormat, hasten
 from popd.server.reactor import make_lean
 from popd.server.tls import load_context
 from popd.workers import Supervisor
@@ -63,6 +63,7 @@ _HELP: Final = {
     f"  (default: {DEFAULT_CACHE_SIZE:g})",
     "clock-skew": "Seconds that the clocks of machines that share the mail may differ.  (default:"
     f" {DEFAULT_CLOCK_SKEW:g})",
+    "log-format": "What lines of the log are: text, or json for programs.  (default: text)",
 }
 
 
@@ -155,10 +156,17 @@ class Server(MultiService):
 
     :param reactor: what to stop if a port turns out not to be had once everything runs.
     :param at_exit: has something called when the process ends, as `atexit.register` does.
+    :param log_format: what lines of the log are.
     """
 
-    def __init__(self, reactor: Any, at_exit: Callable[..., object] = atexit.register) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        at_exit: Callable[..., object] = atexit.register,
+        log_format: LogFormat = "text",
+    ) -> None:
         super().__init__()
+        self._log_format = log_format
         self._reactor = reactor
         self._at_exit = at_exit
         self.listeners: list[Listener] = []
@@ -168,7 +176,7 @@ class Server(MultiService):
 
         :raises StartError: a port cannot be had.  The text went to stderr, too.
         """
-        hasten(globalLogPublisher)
+        hasten(globalLogPublisher, self._log_format)
         try:
             super().privilegedStartService()
         except StartError as error:
@@ -237,7 +245,7 @@ def build(options: Options, reactor: Any) -> Server:
         with starting("--client-ca"):
             tls.ask_clients(settings.client_ca)
     door = Door(settings)
-    server = Server(reactor)
+    server = Server(reactor, log_format=settings.log_format)
     workers = _worker_count(settings.workers)
     hashers = max(_MIN_HASHERS, (os.cpu_count() or 1) // workers)
     serving = Serving(door, settings.cleartext_login, tls, hashers)

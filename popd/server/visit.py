@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from time import time
 from typing import TYPE_CHECKING, Final
 
@@ -10,9 +11,70 @@ if TYPE_CHECKING:
 
     from popd.server.protocol import POP3Protocol
 
-__all__ = ["Visit", "Visits"]
+__all__ = [
+    "DISCONNECTED",
+    "DRAINED",
+    "IDLE",
+    "INTERNAL_ERROR",
+    "KICKED",
+    "LIMIT",
+    "LOGIN_TIMEOUT_PASSED",
+    "NOT_READING",
+    "QUIT",
+    "READ_ERROR",
+    "REPLACED",
+    "STLS_INJECTION",
+    "TLS_ERROR",
+    "TOO_MANY_ERRORS",
+    "Visit",
+    "Visits",
+    "shown",
+]
+
+QUIT: Final = "quit"
+"""The client said QUIT."""
+DISCONNECTED: Final = "disconnected"
+"""The client closed the connection, or lost it, without QUIT."""
+IDLE: Final = "idle"
+"""Nothing was said for too long after log-in."""
+LOGIN_TIMEOUT_PASSED: Final = "login-timeout"
+"""There was no log-in in time."""
+TOO_MANY_ERRORS: Final = "too-many-errors"
+"""Too many commands were refused."""
+STLS_INJECTION: Final = "stls-injection"
+"""Something stood behind STLS in plaintext."""
+READ_ERROR: Final = "read-error"
+"""A message could not be read to its end."""
+TLS_ERROR: Final = "tls-error"
+"""The TLS handshake failed."""
+NOT_READING: Final = "not-reading"
+"""The client did not read what it was sent."""
+DRAINED: Final = "drained"
+"""popd was about to end."""
+KICKED: Final = "kicked"
+"""An operator ended the session."""
+REPLACED: Final = "replaced"
+"""All places were taken, and this client had not logged in for longest."""
+LIMIT: Final = "limit"
+"""There were too many sessions, of all or of one user or address."""
+INTERNAL_ERROR: Final = "internal-error"
+"""Something went wrong in popd; the log has a traceback."""
 
 _BASE: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+_NAME: Final = re.compile(r"[\w.@+*=~-]+")
+_SHOWN: Final = 255
+"""Octets of a user name that are shown."""
+
+
+def shown(name: bytes) -> str:
+    """Return a name that a client has given, so that nothing in it can forge a line of the log.
+
+    What no user is called so is not shown: somebody may have typed a password there, or behind the
+    name.
+    """
+    text = name[:_SHOWN].decode("utf-8", "replace")
+    return ascii(text)[1:-1] if _NAME.fullmatch(text) else f"(no name, {len(name)} octets)"
 
 
 class Visit:
@@ -22,10 +84,10 @@ class Visit:
     """
 
     __slots__ = (
-        "account",
         "begun",
         "by",
         "deleted",
+        "detail",
         "ident",
         "left",
         "logged_in",
@@ -35,6 +97,7 @@ class Visit:
         "peer",
         "tls",
         "tops",
+        "tries",
         "user",
         "why",
     )
@@ -48,12 +111,12 @@ class Visit:
         """When it connected."""
         self.logged_in = 0.0
         """When it logged in; 0 if it has not."""
-        self.user = b""
-        """The name of whose mail it is, once logged in."""
-        self.account = ""
-        """The same, as the chain of checkers spells it."""
+        self.tries = 0
+        """How many log-ins were refused."""
+        self.user = ""
+        """Whose mail it is, as the chain of checkers spells it; before log-in, who was tried."""
         self.by = ""
-        """Who logged in in place of the user: a master, or an app password's name."""
+        """Who logged in in place of the user: ``master NAME`` or ``app password NAME``."""
         self.mechanism = ""
         self.tls = ""
         """TLS version and cipher, as ``TLSv1.3 TLS_AES_256_GCM_SHA384``; empty if there is none."""
@@ -64,9 +127,16 @@ class Visit:
         self.deleted = 0
         """How many messages were removed."""
         self.left = 0
-        """How many messages are in the maildrop after that."""
+        """How many messages are in the maildrop."""
         self.why = ""
-        """Why the session ended; empty as long as it has not."""
+        """Why the session ended, one of the constants here; empty as long as it has not."""
+        self.detail = ""
+        """More about that, for people."""
+
+    def ends(self, why: str, detail: str = "") -> None:
+        """Note why the session ends.  The first reason is the one that counts."""
+        if not self.why:
+            self.why, self.detail = why, detail
 
 
 class Visits:
