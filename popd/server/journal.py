@@ -133,7 +133,7 @@ class Journal:
         visit.ends(DISCONNECTED)
         if visit.why not in {QUIT, DISCONNECTED}:
             self._remember(visit, f"{visit.why}{visit.detail and f': {visit.detail}'}")
-        if not (visit.logged_in or visit.tries or visit.why == TLS_ERROR):
+        if visit.logged_in is None and not visit.tries and visit.why != TLS_ERROR:
             self._nobody(visit, now)
             return
         seconds = now - visit.begun
@@ -141,7 +141,7 @@ class Journal:
         outcome = (
             f"retrieved {visit.messages}, top {visit.tops}, octets {visit.octets},"
             f" deleted {visit.deleted}, left {visit.left}"
-            if visit.logged_in
+            if visit.logged_in is not None
             else "no log-in"
         )
         said = (

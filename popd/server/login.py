@@ -86,6 +86,8 @@ class LoginConnection(Connection):
 
     def _log_in(self, event: Authenticate | Lookup) -> bool:
         """Find out who the client is; return whether that is done already."""
+        if self._secure and not self.visit.tls:
+            self.visit.tls = tls_shown(tls_connection(self.transport))
         match event:
             case Lookup(username, mechanism):
                 return self.begin(self._look_up(username, mechanism))
@@ -153,8 +155,6 @@ class LoginConnection(Connection):
         account, visit = claim.account, self.visit
         visit.mechanism, visit.left = claim.mechanism, len(snapshot)
         visit.user = account.name if account is not None else shown(claim.username)
-        if self._secure:
-            visit.tls = tls_shown(tls_connection(self.transport))
         visit.logged_in = self._clock.seconds()
         if account is not None and claim.master:
             visit.by = f"master {claim.master}"

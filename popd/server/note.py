@@ -147,7 +147,7 @@ def _session(visit: Visit) -> dict[str, object]:
         "address": visit.peer,
         "tls": visit.tls,
         "mechanism": visit.mechanism,
-        "logged_in": bool(visit.logged_in),
+        "logged_in": visit.logged_in is not None,
         "refused": visit.tries,
         "retrieved": visit.messages,
         "top": visit.tops,

@@ -92,10 +92,11 @@ class POP3Protocol(LoginConnection):
         peer = self.transport.getPeer()
         self._secure = ISSLTransport.providedBy(self.transport)
         bindings = self._bindings() if self._secure else None
+        visits, address = self.factory.visits, getattr(peer, "host", "")
+        self.visit = visits.begin(self, address, self._clock.seconds())
+        self._session = Session(self.factory.channel(peer, bindings), self.visit.ident)
         super().connectionMade()
-        self.visit = visit = self.factory.visits.begin(self, getattr(peer, "host", ""), self.begun)
-        self._session = Session(self.factory.channel(peer, bindings), visit.ident)
-        self.factory.journal.began(visit)
+        self.factory.journal.began(self.visit)
         self.write(self._session.greeting)
 
     def dataReceived(self, data: bytes) -> None:

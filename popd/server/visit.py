@@ -109,8 +109,8 @@ class Visit:
         """The client's IP address; empty if it has none."""
         self.begun = begun
         """When it connected."""
-        self.logged_in = 0.0
-        """When it logged in; 0 if it has not."""
+        self.logged_in: float | None = None
+        """When it logged in; None if it has not."""
         self.tries = 0
         """How many log-ins were refused."""
         self.user = ""
