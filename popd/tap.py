@@ -15,13 +15,16 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger, globalLogPublisher
 from twisted.python import usage
 
-from popd import __version__, config, demo
+from popd import __version__, config, demo, systemd
 from popd.auth.interfaces import IBearerToken, IClientCertificate
+from popd.desk import Alone
 from popd.door import Door, starting
 from popd.listen import Listener, Purpose, StartError, parse_endpoint
 from popd.logs import bridge
 from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW
+from popd.probe import Watchman, targets
 from popd.serve import Serving
+from popd.server.insider import Insider
 from popd.server.note import LogFormat, hasten
 from popd.server.reactor import make_lean
 from popd.server.tls import load_context
@@ -139,6 +142,7 @@ class Options(usage.Options, AuthOptionMixin):
         """
         try:
             self.settings = config.settle(
+                systemd.handed_over(),
                 demo.layer(demo.DIRECTORY.absolute()) if self["demo"] else {},
                 config.read_file(self["config"]) if self["config"] else {},
                 {
@@ -170,6 +174,7 @@ class Server(MultiService):
         self._reactor = reactor
         self._at_exit = at_exit
         self.listeners: list[Listener] = []
+        self.notifier = systemd.Notifier({})
 
     def privilegedStartService(self) -> None:
         """Bind all ports.
@@ -206,6 +211,7 @@ class Server(MultiService):
             give_up=self._give_up,
             accepting=accepting,
         )
+        listener.kind = description.partition(":")[0]
         self.listeners.append(listener)
         listener.setServiceParent(self)
 
@@ -248,7 +254,8 @@ def build(options: Options, reactor: Any) -> Server:
     server = Server(reactor, log_format=settings.log_format)
     workers = _worker_count(settings.workers)
     hashers = max(_MIN_HASHERS, (os.cpu_count() or 1) // workers)
-    serving = Serving(door, settings.cleartext_login, tls, hashers)
+    insider = Insider()
+    serving = Serving(door, settings.cleartext_login, tls, hashers, insider)
     alone = workers == 1
     if alone:
         make_lean(reactor)
@@ -267,6 +274,11 @@ def build(options: Options, reactor: Any) -> Server:
         serving.on(reactor) if alone else Supervisor(reactor, workers, server.listeners, serving.on)
     )
     service.setServiceParent(server)
+    server.notifier = notifier = systemd.Notifier(os.environ)
+    if notifier:
+        crew = service if isinstance(service, Supervisor) else Alone(service.desk)
+        watchman = Watchman(reactor, notifier, insider, lambda: targets(server.listeners), crew)
+        watchman.setServiceParent(server)
     if options["demo"]:
         guide = demo.Guide(demo.DIRECTORY, settings.certificate, password, server.listeners)
         guide.setServiceParent(server)

@@ -16,6 +16,7 @@ from popd.auth.interfaces import AuthTemporaryError
 from popd.maildrop.interfaces import IMaildrop
 from popd.protocol.channel import Channel
 from popd.protocol.offer import STANDARD, Offer
+from popd.server.insider import Insider
 from popd.server.journal import Journal
 from popd.server.protocol import POP3Protocol
 from popd.server.visit import Visits
@@ -73,6 +74,8 @@ class POP3Factory(Factory):
         self.watch = Watch(clock)
         self.visits = Visits(seat)
         self.journal = journal or Journal()
+        self.insider = Insider()
+        """Tells which connections are popd's own; all processes of a popd have one in common."""
         chain = portal.checkers.get(IUsernamePassword)
         self._chain = chain if isinstance(chain, CheckerChain) else None
         self._cleartext_login = cleartext_login
@@ -84,12 +87,18 @@ class POP3Factory(Factory):
         """Return the protocol for a new connection."""
         return POP3Protocol(self)
 
-    def channel(self, peer: IAddress, bindings: Bindings | None = None) -> Channel:
+    def channel(
+        self, peer: IAddress, bindings: Bindings | None = None, *, insider: bool = False
+    ) -> Channel:
         """Return what a session is told about its connection; in the clear, many share it.
 
         :param bindings: see `Channel`; not None if TLS runs.
+        :param insider: whether the client is popd itself, who uses USER and PASS anywhere.
         """
-        stls, cleartext = self.tls is not None, self.may_log_in_without_tls(peer)
+        stls = self.tls is not None
+        if insider:
+            return Channel(bindings is not None, stls, True, STANDARD, bindings)
+        cleartext = self.may_log_in_without_tls(peer)
         if bindings is not None:
             return Channel(True, stls, cleartext, self.offer, bindings)
         channel = self._channels.get(cleartext)

@@ -51,7 +51,10 @@ class Failing(NamedTuple):
 
 
 class Journal:
-    """Is told what happens in a process's sessions.  Nothing here waits for anything, or fails."""
+    """Is told what happens in a process's sessions.  Nothing here waits for anything, or fails.
+
+    Of popd's own sessions with itself (`Visit.insider`) nothing is written down.
+    """
 
     def __init__(self) -> None:
         self.recent: deque[Failing] = deque(maxlen=RECENT)
@@ -64,6 +67,8 @@ class Journal:
 
     def let_in(self, visit: Visit, seconds: float) -> None:
         """It logged in, *seconds* after it had shown its credentials."""
+        if visit.insider:
+            return
         if visit.by.startswith("master "):
             _write(
                 "log-in-by-master",
@@ -84,6 +89,8 @@ class Journal:
         :param problem: what it is told.
         :param why: what else is known; empty if nothing is.
         """
+        if visit.insider:
+            return
         visit.tries += 1
         visit.user, visit.mechanism = shown(name), mechanism
         refused = problem is Problem.CREDENTIALS
@@ -130,6 +137,8 @@ class Journal:
 
     def ended(self, visit: Visit, now: float) -> None:
         """It is gone, and nothing more is done for it."""
+        if visit.insider:
+            return
         visit.ends(DISCONNECTED)
         if visit.why not in {QUIT, DISCONNECTED}:
             self._remember(visit, f"{visit.why}{visit.detail and f': {visit.detail}'}")

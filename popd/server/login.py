@@ -114,7 +114,10 @@ class LoginConnection(Connection):
     def _authenticate_promptly(self, claim: Claim) -> bool:
         """Open a maildrop at once, if it is known whose and near; return whether it was."""
         try:
-            maildrop = self.factory.remembered_maildrop(claim)
+            if self.visit.insider:
+                maildrop: IMaildrop | None = self.factory.insider.maildrop(claim)
+            else:
+                maildrop = self.factory.remembered_maildrop(claim)
             prompt = IPromptMaildrop(maildrop, None)
             snapshot = prompt.open_promptly() if prompt else None
         except (UnauthorizedLogin, MaildropError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet import tcp
+from twisted.internet import tcp, unix
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from popd.server.factory import POP3Factory
     from popd.server.tls import ServerTLS
 
-__all__ = ["Lobby", "PromptPort", "make_prompt"]
+__all__ = ["Lobby", "PromptPort", "make_prompt", "share"]
 
 _log: Final = Logger()
 
@@ -99,3 +99,17 @@ def make_prompt(port: Any) -> None:
         port.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
         if type(port) is tcp.Port and isinstance(port.factory, Lobby):
             port.__class__ = PromptPort
+
+
+class _SharedUNIXPort(unix.Port):
+    """A listening UNIX socket that others listen on as well: its path stays when this closes."""
+
+    def connectionLost(self, reason: Any) -> None:
+        tcp.Port.connectionLost(self, reason)
+
+
+def share(port: Any) -> None:
+    """Let other processes go on listening on a port of theirs when this one does no more."""
+    port._shouldShutdown = False  # noqa: SLF001
+    if type(port) is unix.Port:
+        port.__class__ = _SharedUNIXPort

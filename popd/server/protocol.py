@@ -93,8 +93,10 @@ class POP3Protocol(LoginConnection):
         self._secure = ISSLTransport.providedBy(self.transport)
         bindings = self._bindings() if self._secure else None
         visits, address = self.factory.visits, getattr(peer, "host", "")
-        self.visit = visits.begin(self, address, self._clock.seconds())
-        self._session = Session(self.factory.channel(peer, bindings), self.visit.ident)
+        insider = self.factory.insider.is_at(peer)
+        self.visit = visits.begin(self, address, self._clock.seconds(), insider=insider)
+        channel = self.factory.channel(peer, bindings, insider=insider)
+        self._session = Session(channel, self.visit.ident)
         super().connectionMade()
         self.factory.journal.began(self.visit)
         self.write(self._session.greeting)

@@ -89,6 +89,7 @@ class Visit:
         "deleted",
         "detail",
         "ident",
+        "insider",
         "left",
         "logged_in",
         "mechanism",
@@ -102,13 +103,16 @@ class Visit:
         "why",
     )
 
-    def __init__(self, ident: str, peer: str, begun: float) -> None:
+    def __init__(self, ident: str, peer: str, begun: float, *, insider: bool = False) -> None:
         self.ident = ident
         """What this session is called, here and in what its client is told."""
         self.peer = peer
         """The client's IP address; empty if it has none."""
         self.begun = begun
         """When it connected."""
+        self.insider = insider
+        """Whether popd itself is the client, see `Insider`.  It is not written down, not counted,
+        not limited, and shown to nobody."""
         self.logged_in: float | None = None
         """When it logged in; None if it has not."""
         self.tries = 0
@@ -150,12 +154,18 @@ class Visits:
         self._count = 0
         self._present: dict[str, POP3Protocol] = {}
 
-    def begin(self, protocol: POP3Protocol, peer: str, now: float) -> Visit:
-        """Return what is known of a client that has just connected."""
+    def begin(
+        self, protocol: POP3Protocol, peer: str, now: float, *, insider: bool = False
+    ) -> Visit:
+        """Return what is known of a client that has just connected.
+
+        :param insider: whether popd itself is the client, who is not one of these.
+        """
         self._count += 1
         ident = self._prefix + str(self._count)
-        self._present[ident] = protocol
-        return Visit(ident, peer, now)
+        if not insider:
+            self._present[ident] = protocol
+        return Visit(ident, peer, now, insider=insider)
 
     def end(self, visit: Visit) -> None:
         """Forget a session.  A second call does nothing."""
