@@ -17,6 +17,7 @@ from popd.auth.cache import DEFAULT_TTL
 from popd.maildrop.ground import Missing
 from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW
 from popd.maildrop.user import UserName
+from popd.serve import DRAIN_TIMEOUT
 from popd.server.factory import CleartextLogin
 from popd.server.note import LogFormat
 
@@ -54,6 +55,7 @@ class Settings:
     :param certificate: paths of PEM files, one for each kind of key.
     :param private_key: paths of PEM files, in the order of *certificate*; none means that each of
         those holds its key as well.
+    :param certificate_dir: path of a directory with certificates for other host names, or empty.
     :param auth: checkers as ``TYPE:ARGUMENT``, in the order in which they are asked, each with
         what its answers lead to in front (`Policy`) if that is not as usual.
     :param sasl: names of the only mechanisms that are offered, with commas between them; empty for
@@ -71,6 +73,7 @@ class Settings:
     :param workers: how many processes serve; ``auto`` is one for each processor.
     :param auth_cache_ttl: seconds that verified credentials count without being verified again.
     :param cache_size: megabytes for the maildrops that were opened lately, in each process.
+    :param drain_timeout: seconds that sessions may go on when popd is to stop.
     :param log_format: what lines of the log are, for people or for programs.
     :param clock_skew: seconds that the clocks of machines that share the mail may differ.
     """
@@ -79,6 +82,7 @@ class Settings:
     listen_tls: tuple[str, ...] = ("tcp:995",)
     certificate: tuple[str, ...] = ()
     private_key: tuple[str, ...] = ()
+    certificate_dir: str = ""
     auth: tuple[str, ...] = ()
     sasl: str = ""
     apop: bool = False
@@ -93,6 +97,7 @@ class Settings:
     auth_cache_ttl: float = DEFAULT_TTL
     cache_size: float = DEFAULT_CACHE_SIZE
     clock_skew: float = DEFAULT_CLOCK_SKEW
+    drain_timeout: float = DRAIN_TIMEOUT
     log_format: LogFormat = "text"
 
 
@@ -251,6 +256,10 @@ def settle(*layers: Layer) -> Settings:
 def _check_without_certificate(chosen: dict[str, Any]) -> None:
     if chosen.get("private-key"):
         raise ConfigError("--private-key without its certificate: give --certificate as well")
+    if chosen.get("certificate-dir"):
+        raise ConfigError(
+            "--certificate-dir needs one for clients that name no host: give --certificate as well"
+        )
     if chosen.get("client-ca"):
         raise ConfigError("--client-ca needs TLS: give --certificate PEM as well")
     if chosen.get("listen-tls"):

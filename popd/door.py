@@ -47,17 +47,18 @@ class Door:
     """What the processes of a popd have in common to let users in.
 
     :param settings: what popd is told to do.
+    :param before: the door until now; what is known of guesses is taken over.
     :raises StartError: something cannot be used.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, before: Door | None = None) -> None:
         # What looks up host names needs it later, when popd may read less than whoever starts it.
         codecs.lookup("idna")
         self._domain = settings.default_domain
         self._checkers = [_checker(description) for description in settings.auth]
         self._ttl = settings.auth_cache_ttl
         state = Path(settings.state_directory)
-        self._fakes = FakeKeys.kept(state / FAKE_KEYS)
+        self._fakes: FakeKeys = before._fakes if before else FakeKeys.kept(state / FAKE_KEYS)  # noqa: SLF001
         self._uses = LastUse(state / DIRECTORY)
         with starting("--auth"):
             chain = self._chain()
@@ -69,9 +70,12 @@ class Door:
                 certificates=bool(settings.client_ca),
             )
             """Which ways to log in there are."""
+        self._guess_table = settings.guess_table
         with starting("--guess-table"):
-            self._guesses = (
-                GuessTable.open(Path(settings.guess_table))
+            self._guesses: GuessTable = (
+                before._guesses  # noqa: SLF001 - it is one of these
+                if before and before._guess_table == settings.guess_table  # noqa: SLF001
+                else GuessTable.open(Path(settings.guess_table))
                 if settings.guess_table
                 else GuessTable.in_memory()
             )

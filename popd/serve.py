@@ -5,25 +5,41 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from math import inf
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 
 from popd.desk import Desk
 from popd.server.factory import CleartextLogin, POP3Factory
 from popd.server.insider import Insider
 from popd.server.offload import Offload
 from popd.server.port import Lobby
+from popd.server.visit import DRAINED, Visits
 
 if TYPE_CHECKING:
     from popd.door import Door
     from popd.server.tls import ServerTLS
 
-__all__ = ["GARBAGE", "SWITCH", "Service", "Serving"]
+__all__ = ["DRAIN_TIMEOUT", "GARBAGE", "SWITCH", "Service", "Serving"]
+
+DRAIN_TIMEOUT: Final = 30.0
+"""Seconds that sessions may go on, by default, when popd is to stop."""
 
 GARBAGE: Final = (700, 10, 1000)
 """When Python looks for garbage.  Its default goes through everything a hundred times as often, and
 while it does, with a large maildrop being opened, nobody is served for 10 ms."""
+
+_LAST: Final = 5.0
+"""Seconds that a message which is being sent may take after that, until it is broken off."""
+
+_LOOK: Final = 0.1
+"""Seconds between two looks whether there are sessions left."""
+
+_DRAINED: Final = b"-ERR [SYS/TEMP] the server is about to end, try again later\r\n"
 
 _M_ARENA_MAX: Final = -8  # in glibc's malloc.h
 
@@ -35,22 +51,77 @@ system call, some 25 times in a session, and Python's default is 5 ms."""
 class Service(MultiService):
     """What serves in one process.
 
-    :param desk: answers operators for it.
+    :param reactor: the process's own.
+    :param factory: serves connections.
+    :param patience: seconds that sessions may go on when this is to stop.
     """
 
-    def __init__(self, desk: Desk) -> None:
+    _log: ClassVar = Logger()
+
+    def __init__(self, reactor: Any, factory: POP3Factory, patience: float) -> None:
         super().__init__()
-        self.desk = desk
+        self.reactor = reactor
+        self.factory = factory
+        self.desk = Desk(factory)
+        """Answers operators for the process."""
+        self.patience = patience
+        self._end: Deferred[None] | None = None
+        self._ends = 0.0
+        self._looks = LoopingCall(self._look)
+        self._looks.clock = reactor
+
+    def retire(self) -> Deferred[None]:
+        """Return when the last session has ended, however long that takes.
+
+        Nobody must be let in any more.
+        """
+        if self._end is None:
+            self._end = Deferred()
+            self._ends = inf
+            self._looks.start(_LOOK)
+        return self._end
+
+    def hurry(self) -> None:
+        """Wait no longer for sessions."""
+        self._ends = min(self._ends, self.reactor.seconds())
+        self._dismiss(_DRAINED)
+
+    def stopService(self) -> Deferred[Any]:
+        """Let sessions go on for a while, but for those that have not logged in; then stop."""
+        for connection in self.factory.visits:
+            if connection.visit.logged_in is None:
+                connection.dismiss(DRAINED, _DRAINED)
+        ended = self.retire()
+        self._ends = min(self._ends, self.reactor.seconds() + self.patience)
+        return ended.addCallback(lambda _: MultiService.stopService(self))
+
+    def _look(self) -> None:
+        if self._end is None or self._end.called:
+            return
+        late = self.reactor.seconds() - self._ends
+        if not self.factory.visits or late > _LAST:
+            for connection in self.factory.visits:
+                connection.abort()
+            self._looks.stop()
+            self._end.callback(None)
+        elif late >= 0:
+            self._dismiss(_DRAINED)
+
+    def _dismiss(self, reply: bytes) -> None:
+        for connection in self.factory.visits:
+            connection.dismiss(DRAINED, reply)
 
 
 class Serving:
-    """All that every process of a popd has in common.
+    """All that the processes of a popd have in common, until it gets another configuration.
 
     :param door: how users get in.
     :param cleartext_login: who may log in without TLS.
     :param tls: the server's end of TLS, or None.
     :param hashers: how many passwords a process checks at the same time.
     :param insider: popd as its own client.
+    :param patience: seconds that sessions may go on when popd is to stop.
+    :param before: what popd had until now, whose listeners stay.
     """
 
     def __init__(
@@ -60,14 +131,18 @@ class Serving:
         tls: ServerTLS | None,
         hashers: int,
         insider: Insider | None = None,
+        patience: float = DRAIN_TIMEOUT,
+        *,
+        before: Serving | None = None,
     ) -> None:
-        self.cleartext = Lobby()
-        self.implicit_tls = Lobby(tls)
-        self._door = door
+        self.cleartext: Lobby = before.cleartext if before else Lobby()
+        self.implicit_tls: Lobby = before.implicit_tls if before else Lobby()
+        self.door = door
+        self.tls = tls
         self._cleartext_login = cleartext_login
-        self._tls = tls
         self._hashers = hashers
         self._insider = insider or Insider()
+        self._patience = patience
 
     def on(self, reactor: Any, seat: int = 0) -> Service:
         """Return the service that serves what comes into the lobbies, on *reactor*.
@@ -75,25 +150,41 @@ class Serving:
         :param seat: which of the processes that serve this is, see `Seats`.
         """
         offload = Offload(reactor)
-        factory = POP3Factory(
-            self._door.portal(reactor),
-            offload,
-            reactor,
-            cleartext_login=self._cleartext_login,
-            tls=self._tls,
-            offer=self._door.offer,
-            seat=seat,
-        )
-        factory.insider = self._insider
-        service = Service(Desk(factory))
+        service = Service(reactor, self._factory(reactor, offload, Visits(seat)), self._patience)
         offload.setServiceParent(service)
-        self.cleartext.target = self.implicit_tls.target = factory
+        self._open(service.factory)
         reactor.suggestThreadPoolSize(self._hashers)
         sys.setswitchinterval(SWITCH)
         _share_memory()
         gc.freeze()  # what is there now stays, and need not be looked through
         gc.set_threshold(*GARBAGE)
         return service
+
+    def take_over(self, service: Service) -> None:
+        """Serve who comes from now on in this way; those who are there go on as they were."""
+        before = service.factory
+        factory = self._factory(service.reactor, before.offload, before.visits)
+        factory.journal, factory.watch = before.journal, before.watch
+        service.factory = service.desk.factory = factory
+        service.patience = self._patience
+        self._open(factory)
+
+    def _factory(self, reactor: Any, offload: Offload, visits: Visits) -> POP3Factory:
+        factory = POP3Factory(
+            self.door.portal(reactor),
+            offload,
+            reactor,
+            cleartext_login=self._cleartext_login,
+            tls=self.tls,
+            offer=self.door.offer,
+            visits=visits,
+        )
+        factory.insider = self._insider
+        return factory
+
+    def _open(self, factory: POP3Factory) -> None:
+        self.cleartext.target = self.implicit_tls.target = factory
+        self.implicit_tls.tls = self.tls
 
 
 def _share_memory() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -18,29 +19,28 @@ from twisted.python import usage
 from popd import __version__, config, demo, systemd
 from popd.auth.interfaces import IBearerToken, IClientCertificate
 from popd.desk import Alone
-from popd.door import Door, starting
+from popd.door import starting
 from popd.listen import Listener, Purpose, StartError, parse_endpoint
 from popd.logs import bridge
 from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW
 from popd.probe import Watchman, targets
-from popd.serve import Serving
-from popd.server.insider import Insider
+from popd.reload import Plan, Reloader
+from popd.serve import DRAIN_TIMEOUT
 from popd.server.note import LogFormat, hasten
 from popd.server.reactor import make_lean
-from popd.server.tls import load_context
 from popd.workers import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IProtocolFactory
+
+    from popd.server.tls import Served
 
 __all__ = ["Options", "Server", "build", "makeService"]
 
 _log = Logger()
-
-_MIN_HASHERS: Final = 2
-"""How many passwords can be checked at the same time, at least."""
 
 _DEMO: Final = (
     "Show popd at work: makes ./popd-demo with a certificate, a user and some mail, listens on"
@@ -52,6 +52,8 @@ _HELP: Final = {
     "default-domain": "What stands behind the @ of a user name that has none.",
     "cleartext-login": "Who may log in without TLS: never, local or always.  (default: never)",
     "missing-maildrop": "What a Maildir not yet there is: empty or an error.  (default: empty)",
+    "certificate-dir": "Certificates for other host names: NAME.pem, or NAME/fullchain.pem and"
+    " NAME/privkey.pem.",
     "sasl": "The only mechanisms that are offered, as MECHANISM,...; USER is for USER and PASS."
     "  (default: all that --auth can verify, but for SCRAM-SHA-1 and CRAM-MD5)",
     "client-ca": "PEM file: the authorities that vouch for clients, who are then asked for"
@@ -66,6 +68,8 @@ _HELP: Final = {
     f"  (default: {DEFAULT_CACHE_SIZE:g})",
     "clock-skew": "Seconds that the clocks of machines that share the mail may differ.  (default:"
     f" {DEFAULT_CLOCK_SKEW:g})",
+    "drain-timeout": "Seconds that sessions may go on when popd is to stop.  (default:"
+    f" {DRAIN_TIMEOUT:g})",
     "log-format": "What lines of the log are: text, or json for programs.  (default: text)",
 }
 
@@ -140,8 +144,15 @@ class Options(usage.Options, AuthOptionMixin):
 
         :raises StartError: something is wrong, or missing.
         """
+        self.settings = self.settle()
+
+    def settle(self) -> config.Settings:
+        """Return what popd is told to do, as the configuration file is now.
+
+        :raises StartError: something is wrong, or missing.
+        """
         try:
-            self.settings = config.settle(
+            return config.settle(
                 systemd.handed_over(),
                 demo.layer(demo.DIRECTORY.absolute()) if self["demo"] else {},
                 config.read_file(self["config"]) if self["config"] else {},
@@ -171,9 +182,10 @@ class Server(MultiService):
     ) -> None:
         super().__init__()
         self._log_format = log_format
-        self._reactor = reactor
+        self.reactor = reactor
         self._at_exit = at_exit
         self.listeners: list[Listener] = []
+        self.reloader: Reloader
         self.notifier = systemd.Notifier({})
 
     def privilegedStartService(self) -> None:
@@ -188,7 +200,7 @@ class Server(MultiService):
             _tell(error)
             raise
 
-    def listen(
+    def listener(
         self,
         option: str,
         description: str,
@@ -196,13 +208,13 @@ class Server(MultiService):
         purpose: Purpose,
         *,
         accepting: bool,
-    ) -> None:
-        """Add an endpoint to listen on.
+    ) -> Listener:
+        """Return what listens on an endpoint.
 
         :param option: what the endpoint was given with.
         :raises StartError: it cannot be one.
         """
-        endpoint = parse_endpoint(self._reactor, option, description)
+        endpoint = parse_endpoint(self.reactor, option, description)
         listener = Listener(
             endpoint,
             factory,
@@ -212,8 +224,57 @@ class Server(MultiService):
             accepting=accepting,
         )
         listener.kind = description.partition(":")[0]
+        return listener
+
+    def add(self, listener: Listener) -> None:
+        """Have a listener listen when this does."""
         self.listeners.append(listener)
         listener.setServiceParent(self)
+
+    def remove(self, listener: Listener) -> None:
+        """Have a listener listen no more."""
+        self.listeners.remove(listener)
+        listener.disownServiceParent()
+
+    def startService(self) -> None:
+        """Serve, and reload on SIGHUP."""
+        super().startService()
+        with suppress(ValueError):  # not the main thread, so that signals are others' business
+            signal.signal(signal.SIGHUP, lambda *_: self._soon(self.reload))
+
+    def stopService(self) -> Deferred[Any]:
+        """Let sessions go on for a while; a second signal ends that."""
+        self.notifier.stopping()
+        with suppress(ValueError):
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: self._soon(self._hurry))
+        stopped: Deferred[Any] = super().stopService()
+        return stopped
+
+    def reload(self) -> Deferred[str]:
+        """Take over the configuration, password files and certificates as they are now.
+
+        Sessions go on.  What is wrong is logged, and then all stays as it was.
+
+        :return: what is wrong, in a line; empty if nothing is.
+        """
+        return self.reloader.reload()
+
+    def drain(self) -> None:
+        """End, once sessions have had some time to end."""
+        with suppress(ReactorNotRunning):
+            self.reactor.stop()
+
+    def certificates(self) -> list[Served]:
+        """Return all certificates that are in use."""
+        return self.reloader.certificates()
+
+    def _hurry(self) -> None:
+        self.reloader.service.hurry()
+
+    def _soon(self, function: Callable[[], object]) -> None:
+        """Call a function from a signal handler."""
+        self.reactor.callFromThread(function)
 
     def _give_up(self, error: StartError) -> None:
         """Stop in an orderly way, and end with exit status 1."""
@@ -222,7 +283,7 @@ class Server(MultiService):
         # twistd ends with 0 whenever the reactor stops, and has no other way to ask for more.
         self._at_exit(os._exit, 1)
         with suppress(ReactorNotRunning):
-            self._reactor.callWhenRunning(self._reactor.stop)
+            self.reactor.callWhenRunning(self.reactor.stop)
 
 
 def makeService(options: Options) -> Server:
@@ -241,54 +302,27 @@ def build(options: Options, reactor: Any) -> Server:
     bridge()
     with starting("--demo"):
         password = demo.prepare(demo.DIRECTORY) if options["demo"] else ""
-    with starting("--certificate"):
-        tls = (
-            load_context(settings.certificate, settings.private_key)
-            if settings.certificate
-            else None
-        )
-    if tls is not None and settings.client_ca:
-        with starting("--client-ca"):
-            tls.ask_clients(settings.client_ca)
-    door = Door(settings)
     server = Server(reactor, log_format=settings.log_format)
-    workers = _worker_count(settings.workers)
-    hashers = max(_MIN_HASHERS, (os.cpu_count() or 1) // workers)
-    insider = Insider()
-    serving = Serving(door, settings.cleartext_login, tls, hashers, insider)
-    alone = workers == 1
-    if alone:
+    plan = Plan.of(settings)
+    if plan.alone:
         make_lean(reactor)
-    cleartext = Purpose.STLS if tls else Purpose.CLEARTEXT
-    for description in settings.listen:
-        server.listen("--listen", description, serving.cleartext, cleartext, accepting=alone)
-    for description in settings.listen_tls:
-        server.listen(
-            "--listen-tls",
-            description,
-            serving.implicit_tls,
-            Purpose.IMPLICIT_TLS,
-            accepting=alone,
-        )
-    service = (
-        serving.on(reactor) if alone else Supervisor(reactor, workers, server.listeners, serving.on)
-    )
-    service.setServiceParent(server)
+    for one in plan.places():
+        server.add(server.listener(*one, accepting=plan.alone))
+    server.reloader = Reloader(server, options.settle, plan)
+    server.reloader.watch.setServiceParent(server)
+    server.reloader.service.setServiceParent(server)
     server.notifier = notifier = systemd.Notifier(os.environ)
     if notifier:
+        service = server.reloader.service
         crew = service if isinstance(service, Supervisor) else Alone(service.desk)
-        watchman = Watchman(reactor, notifier, insider, lambda: targets(server.listeners), crew)
+        watchman = Watchman(
+            reactor, notifier, plan.insider, lambda: targets(server.listeners), crew
+        )
         watchman.setServiceParent(server)
     if options["demo"]:
         guide = demo.Guide(demo.DIRECTORY, settings.certificate, password, server.listeners)
         guide.setServiceParent(server)
     return server
-
-
-def _worker_count(workers: str) -> int:
-    if workers != "auto":
-        return int(workers)
-    return len(os.sched_getaffinity(0))
 
 
 def _tell(error: StartError) -> None:

@@ -69,6 +69,7 @@ class Session:
         "_challenge",
         "_channel",
         "_errors",
+        "_farewell",
         "_ident",
         "_lines",
         "_phase",
@@ -86,6 +87,7 @@ class Session:
         self._waiting: Event | None = None
         self._answer: Event | None = None
         self._errors = 0
+        self._farewell: bytes | None = None
 
     @property
     def greeting(self) -> bytes:
@@ -107,7 +109,7 @@ class Session:
     @property
     def pending(self) -> bool:
         """Whether `next_event` may have something else to say before more is fed."""
-        return self._answer is not None or bool(self._lines)
+        return self._answer is not None or bool(self._lines) or self._farewell is not None
 
     def feed(self, data: bytes) -> None:
         """Take octets from the client.  Whoever feeds a `PAUSED` session bounds how many."""
@@ -119,6 +121,8 @@ class Session:
             event, self._answer = self._answer, None
         elif self._waiting is not None:
             return PAUSED
+        elif self._farewell is not None:
+            event = Close(self._farewell, CloseReason.DISMISSED)
         else:
             line = self._lines.next()
             if line is None:
@@ -127,6 +131,10 @@ class Session:
         if not isinstance(event, Reply):
             self._waiting = event
         return event
+
+    def dismiss(self, reply: bytes) -> None:
+        """Close, with *reply*, as soon as what was begun is done; carry out nothing more."""
+        self._farewell = reply
 
     def authenticated(self, snapshot: Snapshot, *, may_delete: bool = True) -> None:
         """Answer `Authenticate`: the client is let in, and this is the open maildrop.

@@ -49,7 +49,7 @@ class POP3Factory(Factory):
     :param tls: the server's end of TLS, or None if it has no certificate.
     :param offer: which ways to log in there are.
     :param journal: is told what happens.
-    :param seat: which of the processes of this popd this is.
+    :param visits: the sessions that there are, of which these will be some.
     """
 
     noisy = False
@@ -64,7 +64,7 @@ class POP3Factory(Factory):
         tls: ServerTLS | None = None,
         offer: Offer = STANDARD,
         journal: Journal | None = None,
-        seat: int = 0,
+        visits: Visits | None = None,
     ) -> None:
         self.portal = portal
         self.offload = offload
@@ -72,7 +72,7 @@ class POP3Factory(Factory):
         self.tls = tls
         self.offer = offer
         self.watch = Watch(clock)
-        self.visits = Visits(seat)
+        self.visits = Visits() if visits is None else visits
         self.journal = journal or Journal()
         self.insider = Insider()
         """Tells which connections are popd's own; all processes of a popd have one in common."""

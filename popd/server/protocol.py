@@ -31,6 +31,7 @@ from popd.server.transfer import Transfer
 from popd.server.visit import (
     IDLE,
     INTERNAL_ERROR,
+    KICKED,
     LOGIN_TIMEOUT_PASSED,
     NOT_READING,
     QUIT,
@@ -67,6 +68,7 @@ _ENDS: Final = {
     CloseReason.QUIT: QUIT,
     CloseReason.TOO_MANY_ERRORS: TOO_MANY_ERRORS,
     CloseReason.INJECTION: STLS_INJECTION,
+    CloseReason.DISMISSED: KICKED,  # unless there is a better reason, see `dismiss`
 }
 
 
@@ -118,6 +120,19 @@ class POP3Protocol(LoginConnection):
         if isinstance(reason.value, SSL.Error):
             self.visit.ends(TLS_ERROR, tls_reason(reason.value))
         super().connectionLost(reason)
+
+    def dismiss(self, why: str, reply: bytes) -> None:
+        """End the session as soon as no command is being carried out.
+
+        Nothing is removed, and no message breaks off.
+
+        :param why: see `Visit.why`.
+        :param reply: what the client is told: a whole line.
+        """
+        if not self.over:
+            self.visit.ends(why)
+            self._session.dismiss(reply)
+            self.advance()
 
     def closed(self) -> None:
         """See `Connection.closed`."""
