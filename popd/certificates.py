@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -14,7 +15,7 @@ from popd.server.sni import pairs, serve_names
 from popd.server.tls import load_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from twisted.internet.interfaces import IReactorTime
 
@@ -35,16 +36,27 @@ _DAY: Final = timedelta(days=1)
 def load(settings: Settings) -> ServerTLS | None:
     """Return how TLS is spoken; None if there is no certificate.
 
-    :raises ValueError: a certificate cannot be used; the text is a line that names its file.
+    :raises ValueError: a file cannot be used; the text is a line that names option and file.
     """
     if not settings.certificate:
         return None
-    tls = load_context(settings.certificate, settings.private_key)
+    with _blamed_on("--certificate"):
+        tls = load_context(settings.certificate, settings.private_key)
     if settings.certificate_dir:
-        serve_names(tls, settings.certificate_dir)
+        with _blamed_on("--certificate-dir"):
+            serve_names(tls, settings.certificate_dir)
     if settings.client_ca:
-        tls.ask_clients(settings.client_ca)
+        with _blamed_on("--client-ca"):
+            tls.ask_clients(settings.client_ca)
     return tls
+
+
+@contextmanager
+def _blamed_on(option: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from error
 
 
 def state(settings: Settings) -> object:

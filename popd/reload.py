@@ -63,7 +63,7 @@ class Plan:
         if before is not None and tls is not None:
             door = before.serving.door
         else:
-            with starting("--certificate"):
+            with starting(""):
                 tls = certificates.load(settings)
             door = Door(settings, before.serving.door if before else None)
         insider = before.insider if before else Insider()
@@ -166,7 +166,7 @@ class Reloader:
         try:
             problem = await self._take_over(tls)
         except StartError as error:
-            problem = str(error.code)
+            problem = str(error.args[0])
         except Exception as error:  # noqa: BLE001 - whatever it was, popd goes on as it was
             self._log.failure("Reload broken off")
             problem = f"{type(error).__name__}: {error}"

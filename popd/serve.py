@@ -36,6 +36,9 @@ while it does, with a large maildrop being opened, nobody is served for 10 ms.""
 _LAST: Final = 5.0
 """Seconds that a message which is being sent may take after that, until it is broken off."""
 
+_GOODBYE: Final = 1.0
+"""Seconds that clients have to close the connection when the last session is over."""
+
 _LOOK: Final = 0.1
 """Seconds between two looks whether there are sessions left."""
 
@@ -66,7 +69,8 @@ class Service(MultiService):
         """Answers operators for the process."""
         self.patience = patience
         self._end: Deferred[None] | None = None
-        self._ends = 0.0
+        self._ends = inf  # when sessions are told to end
+        self._quiet = inf  # when the last one was told
         self._looks = LoopingCall(self._look)
         self._looks.clock = reactor
 
@@ -77,7 +81,7 @@ class Service(MultiService):
         """
         if self._end is None:
             self._end = Deferred()
-            self._ends = inf
+            self._quiet = self.reactor.seconds()
             self._looks.start(_LOOK)
         return self._end
 
@@ -98,13 +102,16 @@ class Service(MultiService):
     def _look(self) -> None:
         if self._end is None or self._end.called:
             return
-        late = self.reactor.seconds() - self._ends
-        if not self.factory.visits or late > _LAST:
+        now = self.reactor.seconds()
+        if any(not connection.over for connection in self.factory.visits):
+            self._quiet = now
+        if not self.factory.visits or now > min(self._ends + _LAST, self._quiet + _GOODBYE):
+            self._looks.stop()
             for connection in self.factory.visits:
                 connection.abort()
-            self._looks.stop()
-            self._end.callback(None)
-        elif late >= 0:
+            # What is aborted is gone, and written down, in the next turn.
+            self.reactor.callLater(_LOOK, self._end.callback, None)
+        elif now >= self._ends:
             self._dismiss(_DRAINED)
 
     def _dismiss(self, reply: bytes) -> None:

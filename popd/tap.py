@@ -194,6 +194,8 @@ class Server(MultiService):
         :raises StartError: a port cannot be had.  The text went to stderr, too.
         """
         hasten(globalLogPublisher, self._log_format)
+        with suppress(ValueError):  # not the main thread, so that signals are others' business
+            signal.signal(signal.SIGHUP, lambda *_: self._soon(self.reload))
         try:
             super().privilegedStartService()
         except StartError as error:
@@ -235,12 +237,6 @@ class Server(MultiService):
         """Have a listener listen no more."""
         self.listeners.remove(listener)
         listener.disownServiceParent()
-
-    def startService(self) -> None:
-        """Serve, and reload on SIGHUP."""
-        super().startService()
-        with suppress(ValueError):  # not the main thread, so that signals are others' business
-            signal.signal(signal.SIGHUP, lambda *_: self._soon(self.reload))
 
     def stopService(self) -> Deferred[Any]:
         """Let sessions go on for a while; a second signal ends that."""
