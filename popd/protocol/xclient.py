@@ -1,7 +1,7 @@
 """XCLIENT: who a client is, by the words of a proxy that has read its commands, as Dovecot's has.
 
 There is no standard.  Dovecot looks for ``[XCLIENT]`` in the greeting and then sends, in front of
-the log-in and without waiting for the reply, ``XCLIENT ADDR=192.0.2.1 PORT=1234 SESSION=... TTL=4``,
+the log-in and without waiting for the reply, ``XCLIENT ADDR=192.0.2.1 PORT=1234 SESSION=x TTL=4``,
 perhaps with more.
 """
 
@@ -48,9 +48,9 @@ def parse(arguments: bytes) -> Introduction:
 
 def _address(value: bytes) -> str:
     try:
-        text = value.decode("ascii")
-        if "%" in text:
-            raise ValueError
-        return str(ip_address(text))
+        address = ip_address(value.decode("ascii"))
     except ValueError:
         raise BadCommandError("that is no address") from None
+    if b"%" in value:  # a network of the proxy's own, which means nothing here
+        raise BadCommandError("that is no address")
+    return str(address)
