@@ -11,6 +11,7 @@ from twisted.application.service import MultiService
 
 from popd.desk import Desk
 from popd.server.factory import CleartextLogin, POP3Factory
+from popd.server.limits import Limits, Registry
 from popd.server.offload import Offload
 from popd.server.port import Lobby
 
@@ -49,10 +50,16 @@ class Serving:
     :param cleartext_login: who may log in without TLS.
     :param tls: the server's end of TLS, or None.
     :param hashers: how many passwords a process checks at the same time.
+    :param limits: how many clients are served, and how.
     """
 
     def __init__(
-        self, door: Door, cleartext_login: CleartextLogin, tls: ServerTLS | None, hashers: int
+        self,
+        door: Door,
+        cleartext_login: CleartextLogin,
+        tls: ServerTLS | None,
+        hashers: int,
+        limits: Limits,
     ) -> None:
         self.cleartext = Lobby()
         self.implicit_tls = Lobby(tls)
@@ -60,6 +67,9 @@ class Serving:
         self._cleartext_login = cleartext_login
         self._tls = tls
         self._hashers = hashers
+        self._limits = limits
+        self.registry = Registry()
+        """What all processes have counted."""
 
     def on(self, reactor: Any, seat: int = 0) -> Service:
         """Return the service that serves what comes into the lobbies, on *reactor*.
@@ -75,6 +85,8 @@ class Serving:
             tls=self._tls,
             offer=self._door.offer,
             seat=seat,
+            limits=self._limits,
+            registry=self.registry,
         )
         service = Service(Desk(factory))
         offload.setServiceParent(service)

@@ -22,6 +22,17 @@ from popd.listen import Listener, Purpose, StartError, parse_endpoint
 from popd.logs import bridge
 from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW
 from popd.serve import Serving
+from popd.server.limits import (
+    IDLE_TIMEOUT,
+    LOGIN_TIMEOUT,
+    MEGABYTE,
+    PER_ADDRESS,
+    SESSIONS,
+    Limits,
+    raise_file_limit,
+    shortage,
+)
+from popd.server.networks import NOBODY, Networks
 from popd.server.note import hasten
 from popd.server.reactor import make_lean
 from popd.server.tls import load_context
@@ -63,6 +74,21 @@ _HELP: Final = {
     f"  (default: {DEFAULT_CACHE_SIZE:g})",
     "clock-skew": "Seconds that the clocks of machines that share the mail may differ.  (default:"
     f" {DEFAULT_CLOCK_SKEW:g})",
+    "max-sessions": "How many connections there may be at the same time, in all processes together;"
+    f" 0 is no limit, here and below.  (default: {SESSIONS})",
+    "max-sessions-per-ip": "How many of them may come from one IPv4 address or IPv6 /64."
+    f"  (default: {PER_ADDRESS})",
+    "max-sessions-per-user": "How many of them one user may have.  (default: 0)",
+    "login-timeout": "Seconds from the connection until a client must be logged in."
+    f"  (default: {LOGIN_TIMEOUT:g})",
+    "idle-timeout": "Seconds without a command until a client that is logged in is let go; less"
+    f" than {IDLE_TIMEOUT:g} breaks RFC 1939.  (default: {IDLE_TIMEOUT:g})",
+    "max-download-per-day": "Megabytes of messages after which a user gets no more on that day,"
+    " UTC.  (default: 0)",
+    "proxy-protocol": "Networks, with commas between them, whose connections all begin with a PROXY"
+    " header, which is believed.  (default: nobody's; none says so for sure)",
+    "xclient": "Networks of proxies that are believed when they say with XCLIENT for whom they"
+    " speak.  (default: nobody's; none says so for sure)",
 }
 
 
@@ -240,7 +266,16 @@ def build(options: Options, reactor: Any) -> Server:
     server = Server(reactor)
     workers = _worker_count(settings.workers)
     hashers = max(_MIN_HASHERS, (os.cpu_count() or 1) // workers)
-    serving = Serving(door, settings.cleartext_login, tls, hashers)
+    limits = _limits(settings)
+    problem = shortage(limits, workers, raise_file_limit())
+    if problem:
+        _log.warn("{problem}", problem=problem)
+    if 0 < limits.idle_timeout < IDLE_TIMEOUT:
+        _log.warn(
+            "--idle-timeout {seconds:g}: RFC 1939 wants 600 or more, and clients may rely on it",
+            seconds=limits.idle_timeout,
+        )
+    serving = Serving(door, settings.cleartext_login, tls, hashers, limits)
     alone = workers == 1
     if alone:
         make_lean(reactor)
@@ -256,13 +291,33 @@ def build(options: Options, reactor: Any) -> Server:
             accepting=alone,
         )
     service = (
-        serving.on(reactor) if alone else Supervisor(reactor, workers, server.listeners, serving.on)
+        serving.on(reactor)
+        if alone
+        else Supervisor(reactor, workers, server.listeners, serving.on, serving.registry.vacate)
     )
     service.setServiceParent(server)
     if options["demo"]:
         guide = demo.Guide(demo.DIRECTORY, settings.certificate, password, server.listeners)
         guide.setServiceParent(server)
     return server
+
+
+def _limits(settings: config.Settings) -> Limits:
+    return Limits(
+        sessions=settings.max_sessions,
+        per_address=settings.max_sessions_per_ip,
+        per_user=settings.max_sessions_per_user,
+        login_timeout=settings.login_timeout,
+        idle_timeout=settings.idle_timeout,
+        per_day=round(settings.max_download_per_day * MEGABYTE),
+        proxies=_networks(settings.proxy_protocol),
+        relays=_networks(settings.xclient),
+        watch_crowds=not settings.proxy_protocol and not settings.xclient,
+    )
+
+
+def _networks(text: str) -> Networks:
+    return NOBODY if text in {"", "none"} else Networks.parse(text)
 
 
 def _worker_count(workers: str) -> int:

@@ -71,6 +71,7 @@ class Supervisor(Service):
     :param count: how many workers.
     :param listeners: what the workers accept connections from.
     :param serve: called in a worker with its reactor and its seat; returns what the worker runs.
+    :param vacate: called with the seat of a worker that is no more.
     """
 
     _log: ClassVar = Logger()
@@ -81,11 +82,13 @@ class Supervisor(Service):
         count: int,
         listeners: Iterable[Listener],
         serve: Callable[[Any, int], Serves],
+        vacate: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._reactor = reactor
         self._count = count
         self._listeners = listeners
         self._serve = serve
+        self._vacate = vacate
         self._workers: dict[int, _Worker] = {}
 
     def startService(self) -> None:
@@ -144,6 +147,7 @@ class Supervisor(Service):
         worker = self._workers.pop(pid)
         os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
+        self._vacate(worker.seat)
         worker.ended.callback(None)
         if not self.running:
             return

@@ -17,6 +17,7 @@ from popd.maildrop.interfaces import IMaildrop
 from popd.protocol.channel import Channel
 from popd.protocol.offer import STANDARD, Offer
 from popd.server.journal import Journal
+from popd.server.limits import Gate, Limits, Registry
 from popd.server.protocol import POP3Protocol
 from popd.server.visit import Visits
 from popd.server.watch import Watch
@@ -49,11 +50,13 @@ class POP3Factory(Factory):
     :param offer: which ways to log in there are.
     :param journal: is told what happens.
     :param seat: which of the processes of this popd this is.
+    :param limits: how many clients are served, and how.
+    :param registry: what all processes have counted; without, this one is alone.
     """
 
     noisy = False
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - there is much that they have in common
         self,
         portal: Portal,
         offload: Offload,
@@ -64,6 +67,8 @@ class POP3Factory(Factory):
         offer: Offer = STANDARD,
         journal: Journal | None = None,
         seat: int = 0,
+        limits: Limits | None = None,
+        registry: Registry | None = None,
     ) -> None:
         self.portal = portal
         self.offload = offload
@@ -73,10 +78,11 @@ class POP3Factory(Factory):
         self.watch = Watch(clock)
         self.visits = Visits(seat)
         self.journal = journal or Journal()
+        self.gate = Gate(limits or Limits(), registry or Registry(), self.journal, clock, seat)
         chain = portal.checkers.get(IUsernamePassword)
         self._chain = chain if isinstance(chain, CheckerChain) else None
         self._cleartext_login = cleartext_login
-        self._channels: dict[bool, Channel] = {}
+        self._channels: dict[tuple[bool, bool, bool], Channel] = {}
 
     def buildProtocol(  # type: ignore[override]  # Factory's annotation is a private type
         self, addr: IAddress | None
@@ -84,17 +90,23 @@ class POP3Factory(Factory):
         """Return the protocol for a new connection."""
         return POP3Protocol(self)
 
-    def channel(self, peer: IAddress, bindings: Bindings | None = None) -> Channel:
-        """Return what a session is told about its connection; in the clear, many share it.
+    def channel(
+        self, peer: IAddress, bindings: Bindings | None = None, *, tls: bool, xclient: bool = False
+    ) -> Channel:
+        """Return what a session is told about its connection; without bindings, many share it.
 
-        :param bindings: see `Channel`; not None if TLS runs.
+        :param bindings: see `Channel`.
+        :param tls: whether TLS runs, be it here or up to a proxy.
+        :param xclient: see `Channel`.
         """
         stls, cleartext = self.tls is not None, self.may_log_in_without_tls(peer)
         if bindings is not None:
-            return Channel(True, stls, cleartext, self.offer, bindings)
-        channel = self._channels.get(cleartext)
+            return Channel(tls, stls, cleartext, self.offer, bindings, xclient=xclient)
+        kind = tls, cleartext, xclient
+        channel = self._channels.get(kind)
         if channel is None:
-            channel = self._channels[cleartext] = Channel(False, stls, cleartext, self.offer)
+            channel = Channel(tls, stls, cleartext, self.offer, xclient=xclient)
+            self._channels[kind] = channel
         return channel
 
     def remembered_maildrop(self, claim: Claim) -> IMaildrop | None:

@@ -31,5 +31,12 @@ class Journal:
     def removed(self, visit: Visit, uid: str, octets: int) -> None:
         """A message that it had marked was removed."""
 
+    def limited(self, visit: Visit | None, peer: str, limit: str) -> None:
+        """A client was refused something because of a limit.
+
+        :param visit: whose; None for a connection that is no session yet.
+        :param limit: the name of the option that sets it: ``max-sessions``, say.
+        """
+
     def ended(self, visit: Visit) -> None:
         """It is gone, and nothing more is done for it."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, assert_never, cast
 
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IHandshakeListener, ISSLTransport
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
@@ -27,6 +27,7 @@ from popd.protocol.events import (
     Authenticate,
     Close,
     Commit,
+    Introduce,
     Lookup,
     Problem,
     Reply,
@@ -36,9 +37,8 @@ from popd.protocol.events import (
     Stream,
 )
 from popd.protocol.message import encode
-from popd.protocol.session import Session
-from popd.server.bindings import channel_binding, client_certificate, tls_connection
-from popd.server.connection import Connection
+from popd.server.bindings import client_certificate, tls_connection
+from popd.server.guest import Guest
 from popd.server.note import note
 from popd.server.transfer import Transfer
 
@@ -48,23 +48,12 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
     from twisted.python.failure import Failure
 
-    from popd.protocol.channel import Bindings
     from popd.protocol.snapshot import Snapshot
     from popd.server.factory import POP3Factory
 
     Refusal = UnauthorizedLogin | LoginTooSoonError | MaildropError | AuthTemporaryError
 
-__all__ = ["IDLE_TIMEOUT", "LOGIN_DEADLINE", "LOGIN_TIMEOUT", "PROMPT_LIMIT", "POP3Protocol"]
-
-IDLE_TIMEOUT: Final = 600.0
-"""Seconds without a command, and without an octet taken by the client, until a session that is
-logged in ends.  RFC 1939 section 3 allows no less."""
-
-LOGIN_TIMEOUT: Final = 60.0
-"""Seconds without a command until a session that is not logged in ends."""
-
-LOGIN_DEADLINE: Final = 180.0
-"""Seconds from the connection until a session must be logged in, whatever it says meanwhile."""
+__all__ = ["PROMPT_LIMIT", "POP3Protocol"]
 
 PROMPT_LIMIT: Final = 65_536
 """Stored octets of a message that may be encoded in the reactor's thread, some 50 microseconds."""
@@ -79,7 +68,7 @@ Result = TypeVar("Result")
 
 
 @implementer(IHandshakeListener)
-class POP3Protocol(Connection):
+class POP3Protocol(Guest):
     """One POP3 connection.
 
     :param factory: what it has in common with the others.
@@ -87,43 +76,23 @@ class POP3Protocol(Connection):
 
     __slots__ = (
         "_holding",
-        "_idle_login",
         "_maildrop",
-        "_peer",
         "_pieces",
         "_prompt",
-        "_secure",
-        "_session",
         "_snapshot",
         "_unconfirmed",
     )
 
-    factory: POP3Factory
     _maildrop: IMaildrop
     _prompt: IPromptMaildrop | None
-    _session: Session
     _snapshot: Snapshot
 
     def __init__(self, factory: POP3Factory) -> None:
-        super().__init__(factory.clock, factory.watch)
-        self.factory = factory
+        super().__init__(factory)
         self._holding = False  # a maildrop is open and has to be released
         self._asked = 0.0  # when the client showed its credentials
         self._unconfirmed = False  # a message went out, and no word came in since
         self._pieces: Iterator[bytes] | None = None  # of a reply under way
-        self._idle_login: Deferred[Any] | None = None  # made to wait, or the half of one
-
-    def connectionMade(self) -> None:
-        """Greet the client."""
-        peer = self.transport.getPeer()
-        self._peer = getattr(peer, "host", "")
-        self._secure = ISSLTransport.providedBy(self.transport)
-        bindings = self._bindings() if self._secure else None
-        self._session = Session(self.factory.channel(peer, bindings))
-        super().connectionMade()
-        self.visit = self.factory.visits.begin(self, self._peer, self.begun)
-        self.factory.journal.began(self.visit)
-        self.write(self._session.greeting)
 
     def dataReceived(self, data: bytes) -> None:
         """Take octets from the client."""
@@ -143,11 +112,6 @@ class POP3Protocol(Connection):
         if self._idle_login is not None:
             self._idle_login.cancel()
 
-    def closed(self) -> None:
-        """See `Connection.closed`."""
-        self.factory.visits.end(self.visit)
-        self.factory.journal.ended(self.visit)
-
     @property
     def backlog(self) -> int:
         """See `Connection.backlog`."""
@@ -158,21 +122,18 @@ class POP3Protocol(Connection):
         """See `Connection.pending`."""
         return self._session.pending or self._pieces is not None
 
-    def deadline(self) -> float:
-        """See `Connection.deadline`."""
-        if self._session.logged_in:
-            return self.active + IDLE_TIMEOUT
-        return min(self.active + LOGIN_TIMEOUT, self.begun + LOGIN_DEADLINE)
-
     def release(self) -> None:
         """See `Connection.release`."""
         if self._holding:
             self._holding = False
-            self.factory.offload(self._maildrop.release).addErrback(
-                lambda failure: self.log.failure("Maildrop not released", failure)
-            )
+            self._let_go(self._maildrop)
 
-    def step(self) -> bool | None:
+    def _let_go(self, maildrop: IMaildrop) -> None:
+        self.factory.offload(maildrop.release).addErrback(
+            lambda failure: self.log.failure("Maildrop not released", failure)
+        )
+
+    def step(self) -> bool | None:  # noqa: C901 - one case for each event
         """See `Connection.step`."""
         event = self._session.next_event()
         if event is NEED_DATA:
@@ -184,6 +145,8 @@ class POP3Protocol(Connection):
                 return self._log_in(event)
             case Send():
                 return self._send_promptly(event) or self.begin(self._send(event))
+            case Introduce(said):
+                self._take_for(said)
             case Stream(pieces):
                 self._pieces = pieces
             case StartTLS(reply):
@@ -274,9 +237,15 @@ class POP3Protocol(Connection):
                 by = f", by master {_shown(claim.master.encode())}"
             elif account.program:
                 by = f", with app password {_shown(account.program.encode())}"
-        self._note(LogLevel.info, "Log-in", name, claim.mechanism, by=by)
         visit, now = self.visit, self._clock.seconds()
-        visit.user, visit.mechanism, visit.logged_in = name, claim.mechanism, now
+        visit.user = name
+        if not self.factory.gate.let_in(self):
+            visit.user = b""
+            self._let_go(maildrop)
+            self._session.denied(Problem.TOO_MANY)
+            return
+        self._note(LogLevel.info, "Log-in", name, claim.mechanism, by=by)
+        visit.mechanism, visit.logged_in = claim.mechanism, now
         self.factory.journal.let_in(visit, now - self._asked)
         self._maildrop, self._prompt = maildrop, prompt
         self._snapshot, self._holding = snapshot, True
@@ -303,17 +272,15 @@ class POP3Protocol(Connection):
     def _certificate(self) -> Certificate | None:
         """Return the client's TLS certificate, if it has shown one."""
         tls = self.factory.tls
-        if tls is None or not (tls.asks_clients and self._secure):
+        if tls is None or self._relayed or not (tls.asks_clients and self._secure):
             return None
         return client_certificate(tls_connection(self.transport))
 
-    def _bindings(self) -> Bindings:
-        """Return what finds out what binds an exchange to the connection, see `Channel`."""
-        transport = self.transport  # not all of this protocol, which has the session
-        return lambda name: channel_binding(tls_connection(transport), name)
-
     def _send_promptly(self, send: Send) -> bool:
         """Send a message at once if it is small and near; return whether that settled it."""
+        if not self.factory.gate.may_download(self.visit):
+            self._session.unsent(Problem.USED_UP)
+            return True
         if self._prompt is None or self.lost:
             return False
         try:
@@ -325,6 +292,7 @@ class POP3Protocol(Connection):
             return False
         pieces, octets = encode(content, send.body_lines)
         self.write_all([send.status, *pieces])
+        self.factory.gate.downloaded(self.visit, octets)
         self._message_sent(send, octets)
         return True
 
@@ -352,6 +320,7 @@ class POP3Protocol(Connection):
             self.end()  # nobody reads any more
         finally:
             transfer.close()
+            self.factory.gate.downloaded(self.visit, transfer.octets)
 
     def _send_piece(self) -> bool:
         """Send the next piece of a reply that is under way; return whether one is."""
@@ -386,7 +355,7 @@ class POP3Protocol(Connection):
         self.flush()
         self.transport.startTLS(self.factory.tls)
         self._secure = True
-        self._session.tls_started(self._bindings())
+        self._session.tls_started(None if self._relayed else self._bindings())
 
     def _commit_promptly(self, deleted: frozenset[int]) -> bool:
         """Let go of the maildrop at once if nothing is to be removed; return whether that did."""

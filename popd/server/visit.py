@@ -25,6 +25,7 @@ class Visit:
         "account",
         "begun",
         "by",
+        "counted",
         "deleted",
         "ident",
         "left",
@@ -67,6 +68,8 @@ class Visit:
         """How many messages are in the maildrop after that."""
         self.why = ""
         """Why the session ended; empty as long as it has not."""
+        self.counted = 0
+        """As what it is counted, see `popd.server.limits.Gate`."""
 
 
 class Visits:

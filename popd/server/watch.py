@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from math import ceil
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
 __all__ = ["Watch", "Watched"]
+
+
+_LONGEST: Final = 604_800.0
+"""Seconds that one may wait.  Reactors cannot wait for ever."""
 
 
 class Watched(Protocol):
@@ -32,8 +36,11 @@ class Watch:
         self._slots: dict[int, set[Watched]] = {}
 
     def add(self, when: float, watched: Watched) -> int:
-        """Call ``watched.check_time`` at *when*; return what `remove` wants to know."""
-        second = ceil(when)
+        """Call ``watched.check_time`` at *when*, or in a week if that is sooner.
+
+        Returns what `remove` wants to know.
+        """
+        second = ceil(min(when, self._clock.seconds() + _LONGEST))
         slot = self._slots.get(second)
         if slot is None:
             slot = self._slots[second] = set()
