@@ -70,11 +70,15 @@ class Introducing:
 
     def doRead(self) -> None:
         """Look at what has come."""
+        header = self._header
         try:
-            seen = self._socket.recv(self._header.missing, socket.MSG_PEEK)
-            taken = self._header.feed(seen) if seen else 0
-            if taken:
-                self._socket.recv(taken)
+            while header.introduction is None:
+                seen = self._socket.recv(header.missing, socket.MSG_PEEK)
+                if not seen:
+                    self._close("sent half a PROXY header" if self._begun else "")
+                    return
+                self._begun = True
+                self._socket.recv(header.feed(seen))
         except BlockingIOError:
             return
         except OSError:
@@ -83,18 +87,12 @@ class Introducing:
         except BadHeaderError as error:
             self._close(f"sent no PROXY header: {error}")
             return
-        if not seen:
-            self._close("sent half a PROXY header" if self._begun else "")
-            return
-        self._begun = True
-        introduction = self._header.introduction
-        if introduction is not None:
-            self._let_go()
-            try:
-                self._serve(introduction)
-            except Exception:  # noqa: BLE001 - the other connections go on
-                _log.failure("Connection not served")
-                self._socket.close()
+        self._let_go()
+        try:
+            self._serve(header.introduction)
+        except Exception:  # noqa: BLE001 - the other connections go on
+            _log.failure("Connection not served")
+            self._socket.close()
 
     def check_time(self) -> None:
         """Close: it took too long."""
