@@ -20,6 +20,7 @@ from popd.auth.chain import CheckerChain
 from popd.auth.realm import MaildropRealm
 from popd.maildrop.memory import MemoryBox, MemoryStore
 from popd.server.factory import POP3Factory
+from popd.server.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,6 +104,7 @@ class ServerCase(SynchronousTestCase):
 
     cleartext_login: Any = "always"
     tls: Any = None
+    limits = Limits()
 
     def setUp(self) -> None:
         """Set up the server."""
@@ -121,6 +123,7 @@ class ServerCase(SynchronousTestCase):
             self.clock,
             cleartext_login=self.cleartext_login,
             tls=self.tls,
+            limits=self.limits,
         )
 
     def connect(self, peer: str = "192.0.2.1") -> tuple[POP3Protocol, Wire]:
