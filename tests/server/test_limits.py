@@ -86,9 +86,12 @@ class LimitCase(SynchronousTestCase):
             factory.gate._now = lambda: self.day * 86_400
         self.lines: list[str] = []
         for factory in self.factories:
-            factory.gate.sparing.warn = (  # type: ignore[method-assign]
-                lambda kind, text: self.lines.append(text)
-            )
+            factory.gate.sparing.warn = self.warn  # type: ignore[method-assign]
+
+    def warn(self, kind: str, text: str) -> None:
+        """Remember a warning."""
+        self.assertTrue(kind)
+        self.lines.append(text)
 
     def come(
         self, peer: str = "192.0.2.1", at: int = 0, said: Introduction | None = None
