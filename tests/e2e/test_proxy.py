@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from twisted.trial.unittest import SkipTest
 
+from popd.auth import scramkeys
 from tests.e2e.backends import end, reachable
 from tests.e2e.launch import free_port
-from tests.e2e.server import PASSWORDS, Client, ServerCase, until
+from tests.e2e.server import PASSWORDS, Client, RunningServer, ServerCase, until
 
 if TYPE_CHECKING:
     import ssl
@@ -110,6 +111,13 @@ class HAProxyTests(ProxyCase):
     """HAProxy is trusted."""
 
     options = ("--proxy-protocol", PROXY, "--max-sessions-per-ip", "2")
+
+    def start(self, *options: str) -> RunningServer:
+        """Start the server, which has a user who can log in by SCRAM."""
+        scram = self.site.root / "scram"
+        keys = scramkeys.written("SCRAM-SHA-256", b"secret")
+        scram.write_text(f"sam@example.org:{keys}\n", "ascii")
+        return super().start("--auth", f"popd-passwd:{scram}", *options)
 
     def setUp(self) -> None:
         """Start both."""
