@@ -242,6 +242,15 @@ class SessionTests(LimitCase):
         self.assertEqual(self.heard(), GREETING)
         self.assertEqual((cancelled, protocol.over), ([waiting], True))
 
+    def test_on_its_way_out(self) -> None:
+        """One who has said good-bye makes room, and is told nothing more."""
+        self.set_up(Limits(sessions=1))
+        protocol, wire = self.come()
+        protocol.dataReceived(b"QUIT\r\n")
+        wire.clear()
+        self.assertEqual(self.heard(), GREETING)
+        self.assertEqual((wire.value(), wire.aborted), (b"", True))
+
     def test_dead_process(self) -> None:
         """The sessions of a process that died do not count."""
         self.set_up(Limits(sessions=1, per_address=1, per_user=1))
