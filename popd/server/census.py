@@ -19,7 +19,7 @@ from typing import Final
 
 from popd.server.seats import SEATS
 
-__all__ = ["MAX_SESSIONS", "Census", "Tally"]
+__all__ = ["MAX_SESSIONS", "Census", "Entry", "LimitError", "Row", "Tally", "settle"]
 
 _WAYS: Final = 16
 _BUCKETS: Final = 8_192
@@ -43,12 +43,12 @@ _MARK_AT: Final = _WORD - _MARK if sys.byteorder == "little" else 0
 """Where in a word they are."""
 
 _CACHED: Final = 4_096
-"""Keys whose places are remembered."""
+"""Keys whose hashes are remembered."""
 
 _order: Final = Lock()
 
 
-def _settle() -> None:
+def settle() -> None:
     """Write what was written before anything is read: taking a lock makes a processor do so."""
     with _order:
         pass
@@ -64,6 +64,10 @@ def _memory(name: str, octets: int) -> mmap.mmap:
         os.close(descriptor)
 
 
+class LimitError(Exception):
+    """There are as many as there may be."""
+
+
 class Tally:
     """How often each of many keys is there, in all processes together.
 
@@ -76,74 +80,113 @@ class Tally:
 
     def __init__(self, name: str) -> None:
         self._secret = secrets.token_bytes(16)
-        self._octets = _memory(name, SEATS * _SEAT)
-        self._words = memoryview(self._octets).cast("Q")
-        self._find = lru_cache(_CACHED)(self._hash)
+        self.octets = _memory(name, SEATS * _SEAT)
+        self.words = memoryview(self.octets).cast("Q")
+        self.find = lru_cache(_CACHED)(self._hash)
+        """Returns what an `Entry` for a key is made of."""
 
-    def enter(self, seat: int, key: bytes, limit: int, seats: int) -> bool | None:
-        """Count one more of *key*, unless that is more than *limit*.
-
-        Returns whether it is not; None if it could not be counted, since the bucket is full: that
-        is for no more than one in some thousands, if a process is as full as it can be.
-
-        :param seats: how many of the first seats may be in use.
-        """
-        mark, octets, bucket = self._find(key)
-        place = self._place(seat, octets, bucket)
-        if place is None:
-            begin = seat * _SEAT + bucket
-            words = _WORDS.unpack_from(self._octets, begin)
-            if 0 not in words:
-                return None
-            place = begin // _WORD + words.index(0)
-            self._words[place] = mark << _BITS | 1
-        else:
-            self._words[place] += 1
-        _settle()
-        total = 0
-        for other in range(seats):
-            there = self._place(other, octets, bucket)
-            if there is not None:
-                word = self._words[there]
-                if word >> _BITS == mark:  # it may just have gone
-                    total += word & _COUNT
-        if total <= limit:
-            return True
-        self._drop(place)
-        return False
-
-    def leave(self, seat: int, key: bytes) -> None:
-        """Count one less of what was counted with `enter`."""
-        _, octets, bucket = self._find(key)
-        place = self._place(seat, octets, bucket)
-        if place is not None:
-            self._drop(place)
+    def row(self, seat: int) -> Row:
+        """Return the row of the process on a seat, for it alone to write to."""
+        return Row(self, seat)
 
     def clear(self, seat: int) -> None:
         """Forget what the process on a seat had, and give the memory back."""
-        self._octets.madvise(mmap.MADV_REMOVE, seat * _SEAT, _SEAT)
+        self.octets.madvise(mmap.MADV_REMOVE, seat * _SEAT, _SEAT)
 
-    def _place(self, seat: int, octets: bytes, bucket: int) -> int | None:
-        """Return which of the words a mark is in, in the row of a seat."""
-        begin = seat * _SEAT + bucket
-        row = self._octets[begin : begin + _BUCKET]
-        at = row.find(octets)
-        while at >= 0:
-            if at % _WORD == _MARK_AT:
-                return (begin + at) // _WORD
-            at = row.find(octets, at + 1)
-        return None
-
-    def _drop(self, place: int) -> None:
-        word = self._words[place]
-        self._words[place] = word - 1 if word & _COUNT > 1 else 0
+    def count(self, entry: Entry, seats: int, but: int) -> int:
+        """Return how often a key is there, in the processes on the first seats but for one."""
+        total = 0
+        for seat in range(seats):
+            if seat == but:
+                continue
+            begin = seat * _SEAT + entry.bucket
+            row = self.octets[begin : begin + _BUCKET]
+            at = row.find(entry.octets)
+            while at >= 0 and at % _WORD != _MARK_AT:
+                at = row.find(entry.octets, at + 1)
+            if at >= 0:
+                word = self.words[(begin + at) // _WORD]
+                if word >> _BITS == entry.word >> _BITS:  # it may just have gone
+                    total += word & _COUNT
+        return total
 
     def _hash(self, key: bytes) -> tuple[int, bytes, int]:
-        """Return a key's mark, the same in octets, and where the bucket begins in a row."""
         digest = blake2b(key, digest_size=_WORD, key=self._secret).digest()
         number = int.from_bytes(digest, "little")
         mark = number >> _BITS or 1  # what is 0 is free
-        return mark, mark.to_bytes(_MARK, sys.byteorder), number % _BUCKETS * _BUCKET
+        return mark << _BITS, mark.to_bytes(_MARK, sys.byteorder), number % _BUCKETS * _BUCKET
+
+
+class Entry:
+    """A key that a process has.
+
+    :param word: what the process wrote for it: the mark, and how often it has the key.
+    :param octets: the mark.
+    :param bucket: where its bucket begins in each row.
+    """
+
+    __slots__ = ("bucket", "key", "octets", "place", "word")
+
+    def __init__(self, word: int, octets: bytes, bucket: int) -> None:
+        self.word = word
+        self.octets = octets
+        self.bucket = bucket
+        self.key = b""
+        """The key itself."""
+        self.place = 0
+        """Where the word is."""
+
+
+class Row:
+    """What one process has in a tally.
+
+    :param tally: the tally.
+    :param seat: which of the processes this is.
+    """
+
+    def __init__(self, tally: Tally, seat: int) -> None:
+        self._tally = tally
+        self._seat = seat
+        self._words = tally.words
+        self._entries: dict[bytes, Entry] = {}
+
+    def enter(self, key: bytes, limit: int, seats: int) -> Entry | None:
+        """Count one more of *key*; return what `leave` wants to know.
+
+        It could not be counted if the bucket is full: that is for no more than one in some
+        thousands, if a process is as full as it can be.  Then the result is None.
+
+        :param seats: how many of the first seats may be in use.
+        :raises LimitError: that would be more than *limit*.
+        """
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = Entry(*self._tally.find(key))
+            begin = self._seat * _SEAT + entry.bucket
+            words = _WORDS.unpack_from(self._tally.octets, begin)
+            if 0 not in words:
+                return None
+            entry.key, entry.place = key, begin // _WORD + words.index(0)
+            self._entries[key] = entry
+        entry.word += 1
+        self._words[entry.place] = entry.word
+        total = entry.word & _COUNT
+        if seats > 1:
+            settle()
+            total += self._tally.count(entry, seats, self._seat)
+        if total > limit:
+            self.leave(entry)
+            raise LimitError
+        return entry
+
+    def leave(self, entry: Entry) -> None:
+        """Count one less of what was counted with `enter`."""
+        entry.word -= 1
+        if entry.word & _COUNT:
+            self._words[entry.place] = entry.word
+        else:
+            self._words[entry.place] = 0
+            del self._entries[entry.key]
 
 
 class Census:
@@ -153,32 +196,25 @@ class Census:
         self.addresses = Tally("addresses")
         self.users = Tally("users")
         memory = memoryview(_memory("sessions", SEATS * (_WORD + 1)))
-        self._sessions = memory[: SEATS * _WORD].cast("Q")
-        self._taken = memory[SEATS * _WORD :]
+        self.sessions = memory[: SEATS * _WORD].cast("Q")
+        """How many sessions the process on each seat has; it alone writes there."""
+        self.taken = memory[SEATS * _WORD :]
+        """Which seats are in use: 1 or 0."""
 
     def take(self, seat: int) -> None:
         """Begin to count on a seat."""
         self.vacate(seat)
-        self._taken[seat] = 1
+        self.taken[seat] = 1
 
     def vacate(self, seat: int) -> None:
         """Forget what the process on a seat had, which is no more."""
-        if self._taken[seat]:
-            self._sessions[seat] = 0
+        if self.taken[seat]:
+            self.sessions[seat] = 0
             self.addresses.clear(seat)
             self.users.clear(seat)
-            self._taken[seat] = 0
+            self.taken[seat] = 0
 
     @property
     def seats(self) -> int:
         """How many of the first seats may be in use."""
-        return bytes(self._taken).rfind(1) + 1
-
-    def publish(self, seat: int, sessions: int) -> None:
-        """Tell how many sessions the process on a seat has."""
-        self._sessions[seat] = sessions
-        _settle()
-
-    def sessions(self) -> int:
-        """Return how many there are in all processes."""
-        return sum(self._sessions[: self.seats])
+        return bytes(self.taken).rfind(1) + 1

@@ -55,7 +55,8 @@ class Guest(Connection):
         if said is not None and said.tls:
             self._secure = self._relayed = True
         bindings = self._bindings() if self._secure and not self._relayed else None
-        relay = self._peer in factory.gate.limits.relays
+        relays = factory.gate.relays
+        relay = relays is not None and self._peer in relays
         self._session = Session(factory.channel(peer, bindings, tls=self._secure, xclient=relay))
         super().connectionMade()
         self.visit = factory.visits.begin(cast("POP3Protocol", self), self._peer, self.begun)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from popd.auth.account import Client
 from popd.server.allowance import Allowance
-from popd.server.census import MAX_SESSIONS, Census
+from popd.server.census import MAX_SESSIONS, Census, LimitError, settle
 from popd.server.crowd import Crowd
 from popd.server.networks import NOBODY, Networks
 from popd.server.sparing import Sparing
@@ -69,9 +69,6 @@ OTHER_FILES: Final = 64
 
 _LOOK: Final = 64
 """Sessions that are looked at for one that can make room."""
-
-# What `visit.counted` is made of: as what a session is counted.
-_SESSION, _ADDRESS, _USER = 1, 2, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +139,13 @@ class Gate:
         """Seconds without a command until a session that is not logged in ends."""
         self.idle_timeout = limits.idle_timeout or inf
         """Seconds without a command until a session that is logged in ends."""
+        self.proxies = limits.proxies or None
+        """From where each connection must begin with a PROXY header; None if from nowhere."""
+        self.relays = limits.relays or None
+        """From where XCLIENT is believed; None if from nowhere."""
         self._census = registry.census
+        self._addresses = registry.census.addresses.row(seat)
+        self._users = registry.census.users.row(seat)
         self._allowance = registry.allowance
         self._journal = journal
         self._seat = seat
@@ -157,18 +160,25 @@ class Gate:
     def begin(self, protocol: Guest, *, proxy: bool) -> bool:
         """Count a client that has connected; return whether it may stay.
 
+        This is on the way of every session: so it is all in one place.
+
         :param proxy: whether its address is that of a proxy, which has many clients.
         """
-        visit = protocol.visit
+        visit, limits, census = protocol.visit, self.limits, self._census
         self._sessions += 1
-        visit.counted = _SESSION
-        self._census.publish(self._seat, self._sessions)
-        if not proxy and not self._enter_address(visit):
+        census.sessions[self._seat] = self._sessions
+        visit.counted = True
+        seats = census.seats
+        if limits.per_address and not proxy and not self._enter_address(visit, seats):
             self.end(protocol)
             return False
-        if self._full() and not self.make_room():
+        if seats > 1:
+            settle()
+        most = limits.sessions or inf
+        full = sum(census.sessions[:seats]) > most or self._sessions > MAX_SESSIONS
+        if full and not self.make_room():
             self.end(protocol)
-            self._refuse(visit, "max-sessions", self.limits.sessions or MAX_SESSIONS)
+            self._refuse(visit, "max-sessions", min(most, MAX_SESSIONS))
             return False
         self._waiting[protocol] = None
         return True
@@ -176,22 +186,22 @@ class Gate:
     def moved(self, protocol: Guest, address: str) -> bool:
         """Learn that a client has another address; return whether it may stay."""
         visit = protocol.visit
-        self._leave_address(visit)
+        if visit.of_address is not None:
+            self._addresses.leave(visit.of_address)
+            visit.of_address = None
         visit.peer = address
-        return self._enter_address(visit)
+        return not self.limits.per_address or self._enter_address(visit, self._census.seats)
 
     def let_in(self, protocol: Guest) -> bool:
         """Count a session whose user is known; return whether he may have one more."""
         visit = protocol.visit
         most = self.limits.per_user
         if most:
-            census = self._census
-            entered = census.users.enter(self._seat, user_of(visit), most, census.seats)
-            if entered is False:
+            try:
+                visit.of_user = self._users.enter(user_of(visit), most, self._census.seats)
+            except LimitError:
                 self._refuse(visit, "max-sessions-per-user", most)
                 return False
-            if entered:
-                visit.counted |= _USER
         self._waiting.pop(protocol, None)
         if self._crowd is not None:
             self._crowd.see(visit.peer, user_of(visit))
@@ -202,13 +212,16 @@ class Gate:
         visit = protocol.visit
         if not visit.counted:
             return
-        self._waiting.pop(protocol, None)
-        self._leave_address(visit)
-        if visit.counted & _USER:
-            self._census.users.leave(self._seat, user_of(visit))
-        visit.counted = 0
+        visit.counted = False
         self._sessions -= 1
-        self._census.publish(self._seat, self._sessions)
+        self._census.sessions[self._seat] = self._sessions
+        self._waiting.pop(protocol, None)
+        if visit.of_address is not None:
+            self._addresses.leave(visit.of_address)
+            visit.of_address = None
+        if visit.of_user is not None:
+            self._users.leave(visit.of_user)
+            visit.of_user = None
 
     def make_room(self) -> bool:
         """Let go of the one who connected first and has not logged in; return whether one went."""
@@ -238,27 +251,15 @@ class Gate:
         if self.limits.per_day and octets:
             self._allowance.spend(user_of(visit), octets, self._now())
 
-    def _full(self) -> bool:
-        most = self.limits.sessions
-        return bool(most and self._census.sessions() > most) or self._sessions > MAX_SESSIONS
-
-    def _enter_address(self, visit: Visit) -> bool:
+    def _enter_address(self, visit: Visit, seats: int) -> bool:
         most = self.limits.per_address
-        if not most or not visit.peer:
-            return True
-        census = self._census
-        entered = census.addresses.enter(self._seat, network_of(visit.peer), most, census.seats)
-        if entered is False:
-            self._refuse(visit, "max-sessions-per-ip", most)
-            return False
-        if entered:
-            visit.counted |= _ADDRESS
+        if visit.peer:
+            try:
+                visit.of_address = self._addresses.enter(network_of(visit.peer), most, seats)
+            except LimitError:
+                self._refuse(visit, "max-sessions-per-ip", most)
+                return False
         return True
-
-    def _leave_address(self, visit: Visit) -> None:
-        if visit.counted & _ADDRESS:
-            self._census.addresses.leave(self._seat, network_of(visit.peer))
-            visit.counted &= ~_ADDRESS
 
     def _refuse(self, visit: Visit, limit: str, most: float) -> None:
         self._journal.limited(visit, visit.peer, limit)

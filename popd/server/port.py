@@ -124,7 +124,7 @@ class PromptPort(tcp.Port):
         target = self.factory.target
         if target is None:
             connection.close()
-        elif client[0] in target.gate.limits.proxies:
+        elif target.gate.proxies is not None and client[0] in target.gate.proxies:
             Introducing(
                 connection,
                 client[0],

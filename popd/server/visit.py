@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from popd.server.census import Entry
     from popd.server.protocol import POP3Protocol
 
 __all__ = ["Visit", "Visits"]
@@ -33,6 +34,8 @@ class Visit:
         "mechanism",
         "messages",
         "octets",
+        "of_address",
+        "of_user",
         "peer",
         "tls",
         "tops",
@@ -68,8 +71,11 @@ class Visit:
         """How many messages are in the maildrop after that."""
         self.why = ""
         """Why the session ended; empty as long as it has not."""
-        self.counted = 0
-        """As what it is counted, see `popd.server.limits.Gate`."""
+        self.counted = False
+        """Whether it is counted as a session, see `popd.server.limits.Gate`."""
+        self.of_address: Entry | None = None
+        self.of_user: Entry | None = None
+        """As what it is counted, see `popd.server.census`."""
 
 
 class Visits:

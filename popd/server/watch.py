@@ -12,7 +12,7 @@ __all__ = ["Watch", "Watched"]
 
 
 _LONGEST: Final = 604_800.0
-"""Seconds that one may wait.  Reactors cannot wait for ever."""
+"""Seconds until somebody is told the time who would wait for ever, which reactors cannot."""
 
 
 class Watched(Protocol):
@@ -36,11 +36,14 @@ class Watch:
         self._slots: dict[int, set[Watched]] = {}
 
     def add(self, when: float, watched: Watched) -> int:
-        """Call ``watched.check_time`` at *when*, or in a week if that is sooner.
+        """Call ``watched.check_time`` at *when*; return what `remove` wants to know.
 
-        Returns what `remove` wants to know.
+        :param when: by the clock; infinity is in a week.
         """
-        second = ceil(min(when, self._clock.seconds() + _LONGEST))
+        try:
+            second = ceil(when)
+        except OverflowError:  # it is infinite
+            second = ceil(self._clock.seconds() + _LONGEST)
         slot = self._slots.get(second)
         if slot is None:
             slot = self._slots[second] = set()
