@@ -20,6 +20,7 @@ from popd.maildrop.user import UserName
 from popd.server.factory import CleartextLogin
 from popd.server.limits import IDLE_TIMEOUT, LOGIN_TIMEOUT, PER_ADDRESS, SESSIONS
 from popd.server.networks import Networks
+from popd.server.note import LogFormat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,6 +73,7 @@ class Settings:
     :param workers: how many processes serve; ``auto`` is one for each processor.
     :param auth_cache_ttl: seconds that verified credentials count without being verified again.
     :param cache_size: megabytes for the maildrops that were opened lately, in each process.
+    :param log_format: what lines of the log are, for people or for programs.
     :param clock_skew: seconds that the clocks of machines that share the mail may differ.
     :param max_sessions: how many connections there may be; for this and what follows 0 is no limit.
     :param max_sessions_per_ip: how many from one IPv4 address, or IPv6 /64.
@@ -110,6 +112,7 @@ class Settings:
     max_download_per_day: float = 0.0
     proxy_protocol: str = ""
     xclient: str = ""
+    log_format: LogFormat = "text"
 
 
 DEFAULTS: Final = {field.name.replace("_", "-"): field.default for field in fields(Settings)}
@@ -121,6 +124,7 @@ REPEATABLE: Final = frozenset(key for key in DEFAULTS if isinstance(DEFAULTS[key
 _CHOICES: Final = {
     "cleartext-login": get_args(CleartextLogin),
     "missing-maildrop": get_args(Missing),
+    "log-format": get_args(LogFormat),
 }
 
 _NUMBERS: Final = frozenset(key for key in DEFAULTS if isinstance(DEFAULTS[key], float))

@@ -13,7 +13,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
-from popd.server.port import make_prompt
+from popd.server.port import make_prompt, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["Listener", "Purpose", "StartError", "parse_endpoint", "shown"]
 
 _MAX_PORT: Final = 65535
+
+_BACKLOG: Final = 4096
+"""How many clients may wait to be accepted where systemd listens, also while popd is restarted.
+The system may allow fewer: net.core.somaxconn, see listen(2)."""
 
 _HINTS: Final = {
     errno.EADDRINUSE: "another program listens there",
@@ -94,6 +98,9 @@ class Listener(Service):
     address: IAddress | None = None
     """Where this really listens, once it does."""
 
+    kind: str = ""
+    """Which kind of endpoint it is, such as ``tcp``, if that is known."""
+
     def __init__(
         self,
         endpoint: IStreamServerEndpoint,
@@ -159,6 +166,8 @@ class Listener(Service):
             self._refuse(self._refusal(error))
             return None
         make_prompt(port)
+        if self.kind == "systemd":
+            port.socket.listen(_BACKLOG)  # Twisted has just made it 50
         if not self._accepting:
             port.stopReading()
             port._shouldShutdown = False  # noqa: SLF001 - it would end it for all processes
@@ -181,6 +190,7 @@ class Listener(Service):
 
 def _move(port: Any, reactor: Any) -> Any:
     if port is not None:
+        share(port)
         port.reactor = reactor
         port.startReading()
     return port

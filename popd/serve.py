@@ -11,6 +11,7 @@ from twisted.application.service import MultiService
 
 from popd.desk import Desk
 from popd.server.factory import CleartextLogin, POP3Factory
+from popd.server.insider import Insider
 from popd.server.limits import Limits, Registry
 from popd.server.offload import Offload
 from popd.server.port import Lobby
@@ -51,6 +52,7 @@ class Serving:
     :param tls: the server's end of TLS, or None.
     :param hashers: how many passwords a process checks at the same time.
     :param limits: how many clients are served, and how.
+    :param insider: popd as its own client.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Serving:
         tls: ServerTLS | None,
         hashers: int,
         limits: Limits,
+        insider: Insider | None = None,
     ) -> None:
         self.cleartext = Lobby()
         self.implicit_tls = Lobby(tls)
@@ -70,6 +73,7 @@ class Serving:
         self._limits = limits
         self.registry = Registry()
         """What all processes have counted."""
+        self._insider = insider or Insider()
 
     def on(self, reactor: Any, seat: int = 0) -> Service:
         """Return the service that serves what comes into the lobbies, on *reactor*.
@@ -88,6 +92,7 @@ class Serving:
             limits=self._limits,
             registry=self.registry,
         )
+        factory.insider = self._insider
         service = Service(Desk(factory))
         offload.setServiceParent(service)
         self.cleartext.target = self.implicit_tls.target = factory

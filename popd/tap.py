@@ -15,13 +15,16 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger, globalLogPublisher
 from twisted.python import usage
 
-from popd import __version__, config, demo
+from popd import __version__, config, demo, systemd
 from popd.auth.interfaces import IBearerToken, IClientCertificate
+from popd.desk import Alone
 from popd.door import Door, starting
 from popd.listen import Listener, Purpose, StartError, parse_endpoint
 from popd.logs import bridge
 from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW
+from popd.probe import Watchman, targets
 from popd.serve import Serving
+from popd.server.insider import Insider
 from popd.server.limits import (
     IDLE_TIMEOUT,
     LOGIN_TIMEOUT,
@@ -33,7 +36,7 @@ from popd.server.limits import (
     shortage,
 )
 from popd.server.networks import NOBODY, Networks
-from popd.server.note import hasten
+from popd.server.note import LogFormat, hasten
 from popd.server.reactor import make_lean
 from popd.server.tls import load_context
 from popd.workers import Supervisor
@@ -89,6 +92,7 @@ _HELP: Final = {
     " header, which is believed.  (default: nobody's; none says so for sure)",
     "xclient": "Networks of proxies that are believed when they say with XCLIENT for whom they"
     " speak.  (default: nobody's; none says so for sure)",
+    "log-format": "What lines of the log are: text, or json for programs.  (default: text)",
 }
 
 
@@ -164,6 +168,7 @@ class Options(usage.Options, AuthOptionMixin):
         """
         try:
             self.settings = config.settle(
+                systemd.handed_over(),
                 demo.layer(demo.DIRECTORY.absolute()) if self["demo"] else {},
                 config.read_file(self["config"]) if self["config"] else {},
                 {
@@ -181,20 +186,28 @@ class Server(MultiService):
 
     :param reactor: what to stop if a port turns out not to be had once everything runs.
     :param at_exit: has something called when the process ends, as `atexit.register` does.
+    :param log_format: what lines of the log are.
     """
 
-    def __init__(self, reactor: Any, at_exit: Callable[..., object] = atexit.register) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        at_exit: Callable[..., object] = atexit.register,
+        log_format: LogFormat = "text",
+    ) -> None:
         super().__init__()
+        self._log_format = log_format
         self._reactor = reactor
         self._at_exit = at_exit
         self.listeners: list[Listener] = []
+        self.notifier = systemd.Notifier({})
 
     def privilegedStartService(self) -> None:
         """Bind all ports.
 
         :raises StartError: a port cannot be had.  The text went to stderr, too.
         """
-        hasten(globalLogPublisher)
+        hasten(globalLogPublisher, self._log_format)
         try:
             super().privilegedStartService()
         except StartError as error:
@@ -224,6 +237,7 @@ class Server(MultiService):
             give_up=self._give_up,
             accepting=accepting,
         )
+        listener.kind = description.partition(":")[0]
         self.listeners.append(listener)
         listener.setServiceParent(self)
 
@@ -263,7 +277,7 @@ def build(options: Options, reactor: Any) -> Server:
         with starting("--client-ca"):
             tls.ask_clients(settings.client_ca)
     door = Door(settings)
-    server = Server(reactor)
+    server = Server(reactor, log_format=settings.log_format)
     workers = _worker_count(settings.workers)
     hashers = max(_MIN_HASHERS, (os.cpu_count() or 1) // workers)
     limits = _limits(settings)
@@ -275,7 +289,8 @@ def build(options: Options, reactor: Any) -> Server:
             "--idle-timeout {seconds:g}: RFC 1939 wants 600 or more, and clients may rely on it",
             seconds=limits.idle_timeout,
         )
-    serving = Serving(door, settings.cleartext_login, tls, hashers, limits)
+    insider = Insider()
+    serving = Serving(door, settings.cleartext_login, tls, hashers, limits, insider)
     alone = workers == 1
     if alone:
         make_lean(reactor)
@@ -296,6 +311,11 @@ def build(options: Options, reactor: Any) -> Server:
         else Supervisor(reactor, workers, server.listeners, serving.on, serving.registry.vacate)
     )
     service.setServiceParent(server)
+    server.notifier = notifier = systemd.Notifier(os.environ)
+    if notifier:
+        crew = service if isinstance(service, Supervisor) else Alone(service.desk)
+        watchman = Watchman(reactor, notifier, insider, lambda: targets(server.listeners), crew)
+        watchman.setServiceParent(server)
     if options["demo"]:
         guide = demo.Guide(demo.DIRECTORY, settings.certificate, password, server.listeners)
         guide.setServiceParent(server)

@@ -22,6 +22,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.main import installReactor
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from popd.control import Ask, Channel, Ready, Stop, channel_factory
@@ -34,10 +35,17 @@ if TYPE_CHECKING:
     from popd.listen import Listener
     from popd.serve import Service as Serves
 
-__all__ = ["ASK_TIMEOUT", "RETRY", "STOP_TIMEOUT", "Supervisor"]
+__all__ = ["ASK_TIMEOUT", "HUNG", "LOOK", "RETRY", "STOP_TIMEOUT", "Supervisor"]
 
 ASK_TIMEOUT: Final = 5.0
 """Seconds that a worker has to answer an operator."""
+
+LOOK: Final = 5.0
+"""Seconds between two looks at whether the workers answer."""
+
+HUNG: Final = 4
+"""At how many looks in a row a worker has still not answered that is given up.  Looks are counted
+and not seconds, because after a pause of the whole machine nobody has had time to answer."""
 
 RETRY: Final = 1.0
 """Seconds that a worker must have lived to be replaced at once; otherwise so many pass first."""
@@ -62,6 +70,12 @@ class _Worker:
     born: float
     channel: Channel
     ended: Deferred[None]
+    silent: int = 0
+    """At how many looks in a row it had not answered."""
+
+    def heard(self, _: object) -> None:
+        """It has answered."""
+        self.silent = 0
 
 
 class Supervisor(Service):
@@ -90,6 +104,8 @@ class Supervisor(Service):
         self._serve = serve
         self._vacate = vacate
         self._workers: dict[int, _Worker] = {}
+        self._looks = LoopingCall(self._look)
+        self._looks.clock = reactor
 
     def startService(self) -> None:
         """Start all workers."""
@@ -98,10 +114,13 @@ class Supervisor(Service):
         gc.freeze()  # so that collecting garbage does not copy what the workers share
         for _ in range(self._count):
             self._hire()
+        self._looks.start(LOOK, now=False)
 
     def stopService(self) -> Deferred[Any]:
         """Stop all workers, the slow ones by force."""
         super().stopService()
+        if self._looks.running:
+            self._looks.stop()
         workers = list(self._workers.values())
         for worker in workers:
             worker.channel.callRemote(Stop).addErrback(lambda _: None)  # it may be gone already
@@ -120,6 +139,21 @@ class Supervisor(Service):
         return DeferredList(asked, consumeErrors=True).addCallback(
             lambda results: [result["answer"] for good, result in results if good]
         )
+
+    def _look(self) -> None:
+        """See whether all workers still answer; end those that hang, so that they are replaced."""
+        for worker in list(self._workers.values()):
+            if worker.silent >= HUNG:
+                self._log.critical(
+                    "Worker {pid} hangs: it has not answered for {seconds:g} s and is killed",
+                    pid=worker.pid,
+                    seconds=HUNG * LOOK,
+                )
+                os.kill(worker.pid, signal.SIGKILL)
+            elif not worker.silent:
+                answer = worker.channel.callRemote(Ask, what="count", about=None)
+                answer.addCallbacks(worker.heard, lambda _: None)  # who is gone is soon replaced
+            worker.silent += 1
 
     def _kill_all(self) -> None:
         for pid in self._workers:

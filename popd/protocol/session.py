@@ -52,6 +52,7 @@ _NO_SUCH_MESSAGE: Final = Reply(b"-ERR no such message\r\n")
 _UPDATED: Final = Reply(b"+OK updated\r\n")
 _READY: Final = Reply(b"+OK maildrop locked and ready\r\n")
 _BYE: Final = Close(b"+OK bye\r\n", CloseReason.QUIT)
+_HELP_NEEDED: Final = frozenset({Problem.TEMPORARY, Problem.PERMANENT, Problem.IN_USE})
 _NOT_ALL_REMOVED: Final = Close(  # RFC 1939 section 6
     b"-ERR [SYS/TEMP] some deleted messages not removed\r\n", CloseReason.QUIT
 )
@@ -64,6 +65,7 @@ class Session:
     is `NEED_DATA` or `PAUSED`.
 
     :param channel: the connection beneath it.
+    :param ident: what it is called in replies that ask for help, in ASCII; may be empty.
     """
 
     __slots__ = (
@@ -71,13 +73,15 @@ class Session:
         "_challenge",
         "_channel",
         "_errors",
+        "_ident",
         "_lines",
         "_phase",
         "_waiting",
     )
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, ident: str = "") -> None:
         self._channel = channel
+        self._ident = ident
         self._challenge = b""
         if channel.offer.apop and channel.login_allowed:
             self._challenge = new_challenge(channel.offer)
@@ -148,7 +152,7 @@ class Session:
         """Answer `Authenticate` or `Lookup`: the client is not let in."""
         self._answered(Authenticate, Lookup)
         refusal = cast("Authorization", self._phase).refused(problem)
-        self._answer = refusal or self._bad(problem.value)
+        self._answer = refusal or self._bad(self._told(problem))
 
     def sent(self) -> None:
         """Answer `Send` or `Stream`: all of it is on its way."""
@@ -157,7 +161,7 @@ class Session:
     def unsent(self, problem: Problem) -> None:
         """Answer `Send`: nothing of it could be sent."""
         self._answered(Send)
-        self._answer = Reply(problem.value)
+        self._answer = Reply(self._told(problem))
 
     def tls_started(self, bindings: Bindings | None = None) -> None:
         """Answer `StartTLS`.  What the client said before is forgotten (RFC 2595 section 4).
@@ -185,6 +189,12 @@ class Session:
         It is told after the handshake, and before anything that the client said after it.
         """
         self._begin_anew(replace(self._channel, certificate=True))
+
+    def _told(self, problem: Problem) -> bytes:
+        """Return the reply about a problem; one to be looked into names the session."""
+        if problem in _HELP_NEEDED and self._ident:
+            return b"%b (session %b)\r\n" % (problem.value[:-2], self._ident.encode("ascii"))
+        return problem.value
 
     def _begin_anew(self, channel: Channel) -> None:
         self._channel = channel

@@ -57,6 +57,7 @@ class Connection(Protocol):
     __slots__ = (
         "_advancing",
         "_clock",
+        "_closed",
         "_drained",
         "_gathered",
         "_no_more_input",
@@ -119,6 +120,15 @@ class Connection(Protocol):
     @abstractmethod
     def release(self) -> None:
         """Let go of all that is held for the client.  A second call does nothing."""
+
+    def timed_out(self, *, reads: bool) -> None:
+        """Learn that the connection is about to end because the client was silent for too long.
+
+        :param reads: whether it reads what is written.
+        """
+
+    def broken(self) -> None:
+        """Learn that the connection is about to end because of an error in popd."""
 
     def closed(self) -> None:
         """Learn, once, that the client is gone and nothing more is done for it."""
@@ -285,6 +295,7 @@ class Connection(Protocol):
     def _failed(self, failure: Failure) -> None:
         """Something went wrong that nobody thought of: an error in popd or in a plugin."""
         self.log.failure("Session broken off", failure)
+        self.broken()
         self.abort()
 
     def _watch_until(self, when: float) -> None:
@@ -299,8 +310,10 @@ class Connection(Protocol):
         now = self._clock.seconds()
         end = now + _WORK_CHECK if self._working else self.deadline()
         if self.over or (now >= end and not self._writable):
+            self.timed_out(reads=False)
             self.abort()
         elif now >= end:
+            self.timed_out(reads=True)
             self.end()
             self.advance()
         else:

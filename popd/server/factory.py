@@ -16,6 +16,7 @@ from popd.auth.interfaces import AuthTemporaryError
 from popd.maildrop.interfaces import IMaildrop
 from popd.protocol.channel import Channel
 from popd.protocol.offer import STANDARD, Offer
+from popd.server.insider import Insider
 from popd.server.journal import Journal
 from popd.server.limits import Gate, Limits, Registry
 from popd.server.protocol import POP3Protocol
@@ -79,6 +80,8 @@ class POP3Factory(Factory):
         self.visits = Visits(seat)
         self.journal = journal or Journal()
         self.gate = Gate(limits or Limits(), registry or Registry(), self.journal, clock, seat)
+        self.insider = Insider()
+        """Tells which connections are popd's own; all processes of a popd have one in common."""
         chain = portal.checkers.get(IUsernamePassword)
         self._chain = chain if isinstance(chain, CheckerChain) else None
         self._cleartext_login = cleartext_login
@@ -91,15 +94,25 @@ class POP3Factory(Factory):
         return POP3Protocol(self)
 
     def channel(
-        self, peer: IAddress, bindings: Bindings | None = None, *, tls: bool, xclient: bool = False
+        self,
+        peer: IAddress,
+        bindings: Bindings | None = None,
+        *,
+        tls: bool,
+        xclient: bool = False,
+        insider: bool = False,
     ) -> Channel:
         """Return what a session is told about its connection; without bindings, many share it.
 
         :param bindings: see `Channel`.
         :param tls: whether TLS runs, be it here or up to a proxy.
         :param xclient: see `Channel`.
+        :param insider: whether the client is popd itself, who uses USER and PASS anywhere.
         """
-        stls, cleartext = self.tls is not None, self.may_log_in_without_tls(peer)
+        stls = self.tls is not None
+        if insider:
+            return Channel(tls, stls, True, STANDARD, bindings)
+        cleartext = self.may_log_in_without_tls(peer)
         if bindings is not None:
             return Channel(tls, stls, cleartext, self.offer, bindings, xclient=xclient)
         kind = tls, cleartext, xclient

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import ISSLTransport
@@ -11,6 +11,7 @@ from popd.protocol.events import Problem
 from popd.protocol.session import Session
 from popd.server.bindings import channel_binding, tls_connection
 from popd.server.connection import Connection
+from popd.server.visit import LIMIT, REPLACED
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Guest"]
 
+_TLS_THERE: Final = "TLS at the proxy"
+"""What is known of TLS if nothing else is."""
+
 
 class Guest(Connection):
     """A connection of which it is known who is at its other end.
@@ -30,7 +34,7 @@ class Guest(Connection):
     :param factory: what it has in common with the others.
     """
 
-    __slots__ = ("_idle_login", "_peer", "_relayed", "_secure", "_session", "introduction", "visit")
+    __slots__ = ("_idle_login", "_relayed", "_secure", "_session", "introduction", "visit")
 
     factory: POP3Factory
     visit: Visit
@@ -48,26 +52,32 @@ class Guest(Connection):
         """Greet the client, if there is room for it."""
         factory, said = self.factory, self.introduction
         peer: Any = self.transport.getPeer()
+        insider = factory.insider.is_at(peer)
         if said is not None and said.address:
             peer = _address(said)
-        self._peer = getattr(peer, "host", "")
         self._secure = ISSLTransport.providedBy(self.transport)
         if said is not None and said.tls:
             self._secure = self._relayed = True
         bindings = self._bindings() if self._secure and not self._relayed else None
-        relays = factory.gate.relays
-        relay = relays is not None and self._peer in relays
-        self._session = Session(factory.channel(peer, bindings, tls=self._secure, xclient=relay))
+        address, relays = getattr(peer, "host", ""), factory.gate.relays
+        relay = relays is not None and address in relays
+        this, now = cast("POP3Protocol", self), self._clock.seconds()
+        self.visit = factory.visits.begin(this, address, now, insider=insider)
+        channel = factory.channel(peer, bindings, tls=self._secure, xclient=relay, insider=insider)
+        self._session = Session(channel, self.visit.ident)
         super().connectionMade()
-        self.visit = factory.visits.begin(cast("POP3Protocol", self), self._peer, self.begun)
-        if said is not None:
-            self.visit.tls = said.cipher
+        if said is not None and said.tls:
+            self.visit.tls = said.cipher or _TLS_THERE
         factory.journal.began(self.visit)
-        unknown = relay or (said is not None and not said.address)
-        if factory.gate.begin(self, proxy=unknown):
+        if insider or factory.gate.begin(self, proxy=relay or self.of_proxy):
             self.write(self._session.greeting)
         else:
             self._turn_away()
+
+    @property
+    def of_proxy(self) -> bool:
+        """Whether it is a proxy's own connection, to see whether the server is well."""
+        return self.introduction is not None and not self.introduction.address
 
     def give_way(self) -> bool:
         """End to make room for another client; not while it is being found out who this one is.
@@ -78,7 +88,7 @@ class Guest(Connection):
         if self._working and login is None:
             return False
         if not self.over:
-            self.visit.why = "replaced"
+            self.visit.ends(REPLACED)
             self.write(Problem.TOO_MANY.value)
         self.end()
         if login is not None:
@@ -98,21 +108,22 @@ class Guest(Connection):
         """See `Connection.closed`."""
         self.factory.gate.end(self)
         self.factory.visits.end(self.visit)
-        self.factory.journal.ended(self.visit)
+        self.factory.journal.ended(self.visit, self._clock.seconds())
 
     def _take_for(self, said: Introduction) -> None:
         """Take the client for whom a proxy says that it is."""
-        self.introduction, self._relayed, self._peer = said, True, said.address
+        self.introduction, self._relayed = said, True
         if said.tls is not None:
             self._secure = said.tls
-        if self.factory.gate.moved(self, self._peer):
+        self.visit.tls = _TLS_THERE if self._secure else ""
+        if self.factory.gate.moved(self, said.address):
             self._session.introduced(self.factory.channel(_address(said), tls=self._secure))
         else:
             self._turn_away()
 
     def _turn_away(self) -> None:
         """Close because of a limit.  Where TLS would have to begin first, nothing is said."""
-        self.visit.why = "limit"
+        self.visit.ends(LIMIT)
         if not self._secure or self._relayed:
             self.write(Problem.TOO_MANY.value)
         self.end()

@@ -111,6 +111,6 @@ class Introducing:
 
     def _close(self, why: str = "") -> None:
         self._let_go()
-        self._socket.close()
         if why:
             self._factory.gate.sparing.warn("proxy", f"The proxy at {self._proxy} {why}")
+        self._socket.close()

@@ -198,13 +198,13 @@ class Gate:
         most = self.limits.per_user
         if most:
             try:
-                visit.of_user = self._users.enter(user_of(visit), most, self._census.seats)
+                visit.of_user = self._users.enter(visit.user.encode(), most, self._census.seats)
             except LimitError:
-                self._refuse(visit, "max-sessions-per-user", most)
+                self._journal.limited(visit, visit.peer, "max-sessions-per-user")
                 return False
         self._waiting.pop(protocol, None)
         if self._crowd is not None:
-            self._crowd.see(visit.peer, user_of(visit))
+            self._crowd.see(visit.peer, visit.user.encode())
         return True
 
     def end(self, protocol: Guest) -> None:
@@ -241,7 +241,7 @@ class Gate:
     def may_download(self, visit: Visit) -> bool:
         """Return whether a user may download one more message today."""
         most = self.limits.per_day
-        if not most or self._allowance.spent(user_of(visit), self._now()) < most:
+        if not most or self._allowance.spent(visit.user.encode(), self._now()) < most:
             return True
         self._refuse(visit, "max-download-per-day", most / MEGABYTE)
         return False
@@ -249,7 +249,7 @@ class Gate:
     def downloaded(self, visit: Visit, octets: int) -> None:
         """Count what a user has downloaded."""
         if self.limits.per_day and octets:
-            self._allowance.spend(user_of(visit), octets, self._now())
+            self._allowance.spend(visit.user.encode(), octets, self._now())
 
     def _enter_address(self, visit: Visit, seats: int) -> bool:
         most = self.limits.per_address
@@ -263,16 +263,11 @@ class Gate:
 
     def _refuse(self, visit: Visit, limit: str, most: float) -> None:
         self._journal.limited(visit, visit.peer, limit)
-        whom = f"user {ascii(user_of(visit))[2:-1]}, " if visit.user else ""
+        whom = f"user {ascii(visit.user)[1:-1]}, " if visit.user else ""
         self.sparing.warn(
             limit,
             f"Refused: {whom}from {visit.peer or 'this machine'}: --{limit} {most:.15g} is reached",
         )
-
-
-def user_of(visit: Visit) -> bytes:
-    """Return whose mail it is, as the chain of checkers spells it."""
-    return visit.account.encode() or visit.user
 
 
 @lru_cache(4_096)

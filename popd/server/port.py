@@ -7,7 +7,8 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet import tcp
+from twisted.internet import tcp, unix
+from twisted.internet.address import IPv4Address
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from popd.server.factory import POP3Factory
     from popd.server.tls import ServerTLS
 
-__all__ = ["PAUSE", "Lobby", "PromptPort", "make_prompt"]
+__all__ = ["PAUSE", "Lobby", "PromptPort", "make_prompt", "share"]
 
 PAUSE: Final = 1.0
 """Seconds without new connections, after there was no descriptor or memory left for one."""
@@ -124,7 +125,11 @@ class PromptPort(tcp.Port):
         target = self.factory.target
         if target is None:
             connection.close()
-        elif target.gate.proxies is not None and client[0] in target.gate.proxies:
+        elif (
+            target.gate.proxies is not None
+            and client[0] in target.gate.proxies
+            and not target.insider.is_at(IPv4Address("TCP", *client[:2]))
+        ):
             Introducing(
                 connection,
                 client[0],
@@ -163,3 +168,17 @@ def make_prompt(port: Any) -> None:
         port.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
         if type(port) is tcp.Port and isinstance(port.factory, Lobby):
             port.__class__ = PromptPort
+
+
+class _SharedUNIXPort(unix.Port):
+    """A listening UNIX socket that others listen on as well: its path stays when this closes."""
+
+    def connectionLost(self, reason: Any) -> None:
+        tcp.Port.connectionLost(self, reason)
+
+
+def share(port: Any) -> None:
+    """Let other processes go on listening on a port of theirs when this one does no more."""
+    port._shouldShutdown = False  # noqa: SLF001
+    if type(port) is unix.Port:
+        port.__class__ = _SharedUNIXPort

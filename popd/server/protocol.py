@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, assert_never, cast
+from typing import TYPE_CHECKING, Final, assert_never
 
-from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import CancelledError
+from OpenSSL import SSL
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
-from popd.auth.account import Client
-from popd.auth.credentials import Claim, adapt
-from popd.auth.interfaces import AuthTemporaryError, LoginTooSoonError
-from popd.maildrop.interfaces import (
-    IMaildrop,
-    IPromptMaildrop,
-    MaildropError,
-    MaildropInUseError,
-    MaildropPermanentError,
-    MessageGoneError,
-)
+from popd.maildrop.interfaces import MaildropError
 from popd.protocol.events import (
     NEED_DATA,
     Authenticate,
     Close,
+    CloseReason,
     Commit,
     Introduce,
     Lookup,
@@ -37,60 +26,55 @@ from popd.protocol.events import (
     Stream,
 )
 from popd.protocol.message import encode
-from popd.server.bindings import client_certificate, tls_connection
-from popd.server.guest import Guest
-from popd.server.note import note
+from popd.server.bindings import tls_reason
+from popd.server.login import LoginConnection, problem_of
 from popd.server.transfer import Transfer
+from popd.server.visit import (
+    IDLE,
+    INTERNAL_ERROR,
+    LOGIN_TIMEOUT_PASSED,
+    NOT_READING,
+    QUIT,
+    READ_ERROR,
+    STLS_INJECTION,
+    TLS_ERROR,
+    TOO_MANY_ERRORS,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from cryptography.x509 import Certificate
     from twisted.python.failure import Failure
 
-    from popd.protocol.snapshot import Snapshot
+    from popd.maildrop.interfaces import IMaildrop
     from popd.server.factory import POP3Factory
-
-    Refusal = UnauthorizedLogin | LoginTooSoonError | MaildropError | AuthTemporaryError
 
 __all__ = ["PROMPT_LIMIT", "POP3Protocol"]
 
 PROMPT_LIMIT: Final = 65_536
 """Stored octets of a message that may be encoded in the reactor's thread, some 50 microseconds."""
 
-_log = Logger()
-
-_SHOWN: Final = 255
-"""Octets of a user name that are logged."""
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
+_ENDS: Final = {
+    CloseReason.QUIT: QUIT,
+    CloseReason.TOO_MANY_ERRORS: TOO_MANY_ERRORS,
+    CloseReason.INJECTION: STLS_INJECTION,
+}
 
 
 @implementer(IHandshakeListener)
-class POP3Protocol(Guest):
+class POP3Protocol(LoginConnection):
     """One POP3 connection.
 
     :param factory: what it has in common with the others.
     """
 
     __slots__ = (
-        "_holding",
-        "_maildrop",
         "_pieces",
-        "_prompt",
-        "_snapshot",
         "_unconfirmed",
     )
 
-    _maildrop: IMaildrop
-    _prompt: IPromptMaildrop | None
-    _snapshot: Snapshot
-
     def __init__(self, factory: POP3Factory) -> None:
         super().__init__(factory)
-        self._holding = False  # a maildrop is open and has to be released
-        self._asked = 0.0  # when the client showed its credentials
         self._unconfirmed = False  # a message went out, and no word came in since
         self._pieces: Iterator[bytes] | None = None  # of a reply under way
 
@@ -107,10 +91,21 @@ class POP3Protocol(Guest):
             self._session.certified()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The client is gone.  A log-in of its that has to wait does not wait any more."""
+        """The client is gone."""
+        if isinstance(reason.value, SSL.Error) and not self.of_proxy:
+            self.visit.ends(TLS_ERROR, tls_reason(reason.value))
         super().connectionLost(reason)
-        if self._idle_login is not None:
-            self._idle_login.cancel()
+
+    def timed_out(self, *, reads: bool) -> None:
+        """See `Connection.timed_out`."""
+        if not reads:
+            self.visit.ends(NOT_READING)
+        else:
+            self.visit.ends(IDLE if self._session.logged_in else LOGIN_TIMEOUT_PASSED)
+
+    def broken(self) -> None:
+        """See `Connection.broken`."""
+        self.visit.ends(INTERNAL_ERROR)
 
     @property
     def backlog(self) -> int:
@@ -127,11 +122,6 @@ class POP3Protocol(Guest):
         if self._holding:
             self._holding = False
             self._let_go(self._maildrop)
-
-    def _let_go(self, maildrop: IMaildrop) -> None:
-        self.factory.offload(maildrop.release).addErrback(
-            lambda failure: self.log.failure("Maildrop not released", failure)
-        )
 
     def step(self) -> bool | None:  # noqa: C901 - one case for each event
         """See `Connection.step`."""
@@ -153,7 +143,8 @@ class POP3Protocol(Guest):
                 self._start_tls(reply)
             case Commit(deleted):
                 return self._commit_promptly(deleted) or self.begin(self._commit(deleted))
-            case Close(reply):
+            case Close(reply, reason):
+                self.visit.ends(_ENDS[reason])
                 self.write(reply)
                 self.end()
             case Signal.PAUSED:
@@ -162,120 +153,6 @@ class POP3Protocol(Guest):
                 assert_never(event)
         return True
 
-    def _log_in(self, event: Authenticate | Lookup) -> bool:
-        """Find out who the client is; return whether that is done already."""
-        match event:
-            case Lookup(username, mechanism):
-                return self.begin(self._look_up(username, mechanism))
-            case Authenticate(shown):
-                self._asked = self._clock.seconds()
-                claim = adapt(shown, Client(self._peer, self._secure), self._certificate())
-                return self._authenticate_promptly(claim) or self.begin(self._authenticate(claim))
-
-    async def _look_up(self, username: bytes, mechanism: str) -> None:
-        """Find the keys that a client's proof is checked with."""
-        client = Client(self._peer, self._secure)
-        try:
-            self._idle_login = self.factory.scram_keys(username, mechanism, client)
-            keys = await self.wait(self._idle_login)
-        except AuthTemporaryError as error:
-            self._note(LogLevel.warn, "Log-in failed", username, mechanism, f": {error}")
-            self._session.denied(Problem.TEMPORARY)
-        except CancelledError:
-            self.end()
-        else:
-            self._session.found(keys)
-        finally:
-            self._idle_login = None
-
-    def _authenticate_promptly(self, claim: Claim) -> bool:
-        """Open a maildrop at once, if it is known whose and near; return whether it was."""
-        try:
-            maildrop = self.factory.remembered_maildrop(claim)
-            prompt = IPromptMaildrop(maildrop, None)
-            snapshot = prompt.open_promptly() if prompt else None
-        except (UnauthorizedLogin, MaildropError) as error:
-            self._shut_out(claim, error)
-            return True
-        if maildrop is None or snapshot is None:
-            return False
-        self._let_in(claim, maildrop, prompt, snapshot)
-        return True
-
-    async def _authenticate(self, claim: Claim) -> None:
-        """Find out who the client is, and open its maildrop."""
-        try:
-            login = self.factory.portal.login(claim, None, IMaildrop)
-            self._idle_login = login if claim.delay else None
-            _, avatar, _ = await self.wait(login)
-            maildrop = cast("IMaildrop", avatar)
-            prompt = IPromptMaildrop(maildrop, None)
-            snapshot = prompt.open_promptly() if prompt else None
-            if snapshot is None:
-                snapshot = await self._off(maildrop.open)
-        except (UnauthorizedLogin, LoginTooSoonError, MaildropError, AuthTemporaryError) as error:
-            self._shut_out(claim, error)
-        except CancelledError:
-            self.end()
-        else:
-            self._let_in(claim, maildrop, prompt, snapshot)
-        finally:
-            self._idle_login = None
-
-    def _let_in(
-        self,
-        claim: Claim,
-        maildrop: IMaildrop,
-        prompt: IPromptMaildrop | None,
-        snapshot: Snapshot,
-    ) -> None:
-        account = claim.account
-        name, by = claim.username, ""
-        if account is not None:
-            name = account.name.encode()
-            if claim.master:
-                by = f", by master {_shown(claim.master.encode())}"
-            elif account.program:
-                by = f", with app password {_shown(account.program.encode())}"
-        visit, now = self.visit, self._clock.seconds()
-        visit.user = name
-        if not self.factory.gate.let_in(self):
-            visit.user = b""
-            self._let_go(maildrop)
-            self._session.denied(Problem.TOO_MANY)
-            return
-        self._note(LogLevel.info, "Log-in", name, claim.mechanism, by=by)
-        visit.mechanism, visit.logged_in = claim.mechanism, now
-        self.factory.journal.let_in(visit, now - self._asked)
-        self._maildrop, self._prompt = maildrop, prompt
-        self._snapshot, self._holding = snapshot, True
-        self._session.authenticated(snapshot, may_delete=account is None or not account.no_delete)
-
-    def _shut_out(self, claim: Claim, error: Refusal) -> None:
-        why = f": {error}" if error.args else ""
-        if isinstance(error, UnauthorizedLogin):
-            self._note(LogLevel.info, "Log-in refused", claim.username, claim.mechanism, why)
-            self._session.denied(Problem.CREDENTIALS)
-        else:
-            self._note(LogLevel.warn, "Log-in failed", claim.username, claim.mechanism, why)
-            self._session.denied(_problem(error))
-
-    def _note(
-        self, level: Any, what: str, name: bytes, mechanism: str, why: str = "", *, by: str = ""
-    ) -> None:
-        """Log what became of a log-in."""
-        peer = self._peer or "this machine"
-        note(
-            _log, level, f"{what}: user {_shown(name)}{by}, from {peer}, mechanism {mechanism}{why}"
-        )
-
-    def _certificate(self) -> Certificate | None:
-        """Return the client's TLS certificate, if it has shown one."""
-        tls = self.factory.tls
-        if tls is None or self._relayed or not (tls.asks_clients and self._secure):
-            return None
-        return client_certificate(tls_connection(self.transport))
-
     def _send_promptly(self, send: Send) -> bool:
         """Send a message at once if it is small and near; return whether that settled it."""
         if not self.factory.gate.may_download(self.visit):
@@ -283,6 +160,7 @@ class POP3Protocol(Guest):
             return True
         if self._prompt is None or self.lost:
             return False
+        begun = self._clock.seconds()
         try:
             content = self._prompt.read_promptly(send.index, PROMPT_LIMIT)
         except MaildropError as error:
@@ -293,11 +171,12 @@ class POP3Protocol(Guest):
         pieces, octets = encode(content, send.body_lines)
         self.write_all([send.status, *pieces])
         self.factory.gate.downloaded(self.visit, octets)
-        self._message_sent(send, octets)
+        self._message_sent(send, octets, begun)
         return True
 
     async def _send(self, send: Send) -> None:
         """Send a message, as fast as the disk gives it and the client reads it."""
+        begun = self._clock.seconds()
         try:
             transfer, piece = await self._off(Transfer.begin, self._maildrop, send)
         except MaildropError as error:
@@ -308,13 +187,18 @@ class POP3Protocol(Guest):
                 self.write(piece)
                 piece = b""  # what could not be sent yet the transport holds; once is enough
                 if transfer.done:
-                    self._message_sent(send, transfer.octets)
+                    self._message_sent(send, transfer.octets, begun)
                     return
                 await self.until_read()
                 piece = await self._off(transfer.next)
         except MaildropError as error:
             # The client must not take the part that it has for the whole.
-            self.log.error("Connection broken off in a message: {error}", error=error)
+            self.log.error(
+                "Session {ident}: broken off in a message: {error}",
+                ident=self.visit.ident,
+                error=error,
+            )
+            self.visit.ends(READ_ERROR, str(error))
             self.abort()
         else:
             self.end()  # nobody reads any more
@@ -335,16 +219,22 @@ class POP3Protocol(Guest):
         return True
 
     def _refuse(self, error: MaildropError) -> None:
-        self.log.warn("Message not sent: {error}", error=error)
-        self._session.unsent(_problem(error))
+        self.log.warn(
+            "Session {ident}: message not sent: {error}", ident=self.visit.ident, error=error
+        )
+        self._session.unsent(problem_of(error))
 
-    def _message_sent(self, send: Send, octets: int) -> None:
+    def _message_sent(self, send: Send, octets: int, begun: float) -> None:
         self._unconfirmed = True
         self._session.sent()
+        seconds = self._clock.seconds() - begun
+        self.factory.journal.sent(self.visit, octets, seconds, whole=send.body_lines is None)
         listed = self._snapshot.sizes[send.index]
         if send.body_lines is None and octets != listed:
             self.log.warn(
-                "Message {uid} has {octets} octets, not {listed}: does its name give a wrong size?",
+                "Session {ident}: message {uid} has {octets} octets, not {listed}: does its name"
+                " give a wrong size?",
+                ident=self.visit.ident,
                 uid=self._snapshot.uids[send.index].decode("ascii"),
                 octets=octets,
                 listed=listed,
@@ -373,38 +263,15 @@ class POP3Protocol(Guest):
             self.end()
             return
         self._holding = False
-        self._session.committed(await self._off(_update, self._maildrop, deleted))
-
-    async def _off(
-        self,
-        function: Callable[Arguments, Result],
-        *args: Arguments.args,
-        **kwargs: Arguments.kwargs,
-    ) -> Result:
-        """Do file work off the reactor's thread.  Until it is done, nothing else happens."""
-        return await self.wait(self.factory.offload(function, *args, **kwargs))
+        stuck = await self._off(_update, self._maildrop, deleted)
+        uids, sizes = self._snapshot.uids, self._snapshot.sizes
+        removed = [(uids[index].decode("ascii"), sizes[index]) for index in sorted(deleted - stuck)]
+        self.factory.journal.removed(self.visit, removed)
+        self._session.committed(len(stuck))
 
 
-def _shown(name: bytes) -> str:
-    """Return a name so that nothing in it can forge a line of the log."""
-    return ascii(name[:_SHOWN])[2:-1]
-
-
-def _problem(error: MaildropError | AuthTemporaryError | LoginTooSoonError) -> Problem:
-    match error:
-        case LoginTooSoonError():
-            return Problem.TOO_SOON
-        case MaildropInUseError():
-            return Problem.IN_USE
-        case MaildropPermanentError():
-            return Problem.PERMANENT
-        case MessageGoneError():
-            return Problem.GONE
-    return Problem.TEMPORARY
-
-
-def _update(maildrop: IMaildrop, deleted: frozenset[int]) -> int:
+def _update(maildrop: IMaildrop, deleted: frozenset[int]) -> frozenset[int]:
     try:
-        return maildrop.commit(deleted)
+        return frozenset(maildrop.commit(deleted))
     finally:
         maildrop.release()

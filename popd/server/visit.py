@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from time import time
 from typing import TYPE_CHECKING, Final
 
@@ -11,9 +12,70 @@ if TYPE_CHECKING:
     from popd.server.census import Entry
     from popd.server.protocol import POP3Protocol
 
-__all__ = ["Visit", "Visits"]
+__all__ = [
+    "DISCONNECTED",
+    "DRAINED",
+    "IDLE",
+    "INTERNAL_ERROR",
+    "KICKED",
+    "LIMIT",
+    "LOGIN_TIMEOUT_PASSED",
+    "NOT_READING",
+    "QUIT",
+    "READ_ERROR",
+    "REPLACED",
+    "STLS_INJECTION",
+    "TLS_ERROR",
+    "TOO_MANY_ERRORS",
+    "Visit",
+    "Visits",
+    "shown",
+]
+
+QUIT: Final = "quit"
+"""The client said QUIT."""
+DISCONNECTED: Final = "disconnected"
+"""The client closed the connection, or lost it, without QUIT."""
+IDLE: Final = "idle"
+"""Nothing was said for too long after log-in."""
+LOGIN_TIMEOUT_PASSED: Final = "login-timeout"
+"""There was no log-in in time."""
+TOO_MANY_ERRORS: Final = "too-many-errors"
+"""Too many commands were refused."""
+STLS_INJECTION: Final = "stls-injection"
+"""Something stood behind STLS in plaintext."""
+READ_ERROR: Final = "read-error"
+"""A message could not be read to its end."""
+TLS_ERROR: Final = "tls-error"
+"""The TLS handshake failed."""
+NOT_READING: Final = "not-reading"
+"""The client did not read what it was sent."""
+DRAINED: Final = "drained"
+"""popd was about to end."""
+KICKED: Final = "kicked"
+"""An operator ended the session."""
+REPLACED: Final = "replaced"
+"""All places were taken, and this client had not logged in for longest."""
+LIMIT: Final = "limit"
+"""There were too many sessions, of all or of one user or address."""
+INTERNAL_ERROR: Final = "internal-error"
+"""Something went wrong in popd; the log has a traceback."""
 
 _BASE: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+_NAME: Final = re.compile(r"[\w.@+*=~-]+")
+_SHOWN: Final = 255
+"""Octets of a user name that are shown."""
+
+
+def shown(name: bytes) -> str:
+    """Return a name that a client has given, so that nothing in it can forge a line of the log.
+
+    What no user is called so is not shown: somebody may have typed a password there, or behind the
+    name.
+    """
+    text = name[:_SHOWN].decode("utf-8", "replace")
+    return ascii(text)[1:-1] if _NAME.fullmatch(text) else f"(no name, {len(name)} octets)"
 
 
 class Visit:
@@ -23,12 +85,13 @@ class Visit:
     """
 
     __slots__ = (
-        "account",
         "begun",
         "by",
         "counted",
         "deleted",
+        "detail",
         "ident",
+        "insider",
         "left",
         "logged_in",
         "mechanism",
@@ -39,25 +102,29 @@ class Visit:
         "peer",
         "tls",
         "tops",
+        "tries",
         "user",
         "why",
     )
 
-    def __init__(self, ident: str, peer: str, begun: float) -> None:
+    def __init__(self, ident: str, peer: str, begun: float, *, insider: bool = False) -> None:
         self.ident = ident
         """What this session is called, here and in what its client is told."""
         self.peer = peer
         """The client's IP address; empty if it has none."""
         self.begun = begun
         """When it connected."""
-        self.logged_in = 0.0
-        """When it logged in; 0 if it has not."""
-        self.user = b""
-        """The name of whose mail it is, once logged in."""
-        self.account = ""
-        """The same, as the chain of checkers spells it."""
+        self.insider = insider
+        """Whether popd itself is the client, see `Insider`.  It is not written down, not counted,
+        not limited, and shown to nobody."""
+        self.logged_in: float | None = None
+        """When it logged in; None if it has not."""
+        self.tries = 0
+        """How many log-ins were refused."""
+        self.user = ""
+        """Whose mail it is, as the chain of checkers spells it; before log-in, who was tried."""
         self.by = ""
-        """Who logged in in place of the user: a master, or an app password's name."""
+        """Who logged in in place of the user: ``master NAME`` or ``app password NAME``."""
         self.mechanism = ""
         self.tls = ""
         """TLS version and cipher, as ``TLSv1.3 TLS_AES_256_GCM_SHA384``; empty if there is none."""
@@ -68,14 +135,21 @@ class Visit:
         self.deleted = 0
         """How many messages were removed."""
         self.left = 0
-        """How many messages are in the maildrop after that."""
+        """How many messages are in the maildrop."""
         self.why = ""
-        """Why the session ended; empty as long as it has not."""
+        """Why the session ended, one of the constants here; empty as long as it has not."""
+        self.detail = ""
+        """More about that, for people."""
         self.counted = False
         """Whether it is counted as a session, see `popd.server.limits.Gate`."""
         self.of_address: Entry | None = None
         self.of_user: Entry | None = None
         """As what it is counted, see `popd.server.census`."""
+
+    def ends(self, why: str, detail: str = "") -> None:
+        """Note why the session ends.  The first reason is the one that counts."""
+        if not self.why:
+            self.why, self.detail = why, detail
 
 
 class Visits:
@@ -89,12 +163,18 @@ class Visits:
         self._count = 0
         self._present: dict[str, POP3Protocol] = {}
 
-    def begin(self, protocol: POP3Protocol, peer: str, now: float) -> Visit:
-        """Return what is known of a client that has just connected."""
+    def begin(
+        self, protocol: POP3Protocol, peer: str, now: float, *, insider: bool = False
+    ) -> Visit:
+        """Return what is known of a client that has just connected.
+
+        :param insider: whether popd itself is the client, who is not one of these.
+        """
         self._count += 1
         ident = self._prefix + str(self._count)
-        self._present[ident] = protocol
-        return Visit(ident, peer, now)
+        if not insider:
+            self._present[ident] = protocol
+        return Visit(ident, peer, now, insider=insider)
 
     def end(self, visit: Visit) -> None:
         """Forget a session.  A second call does nothing."""

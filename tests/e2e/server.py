@@ -44,7 +44,9 @@ PASSWORDS: Final[Mapping[str, str]] = {
 """The users and their passwords; each is stored by another scheme."""
 
 _LOOPBACK: Final = "tcp:0:interface=127.0.0.1"
-_LISTENING: Final = re.compile(r"Listening on 127\.0\.0\.1:(\d+), (.+)$", re.MULTILINE)
+_LISTENING: Final = re.compile(
+    r"Listening on 127\.0\.0\.1:(\d+), ([A-Za-z ]+)(?:\"\})?$", re.MULTILINE
+)
 
 
 def until(condition: Callable[[], Any], what: str, limit: float = LIMIT) -> Any:

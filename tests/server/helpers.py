@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
@@ -34,6 +35,11 @@ MAIL = [
 ]
 LOGIN = b"USER joe\r\nPASS secret\r\n"
 LOGGED_IN = b"+OK send PASS\r\n+OK maildrop locked and ready\r\n"
+
+
+def told(said: bytes) -> bytes:
+    """Return replies without the names of sessions in them."""
+    return re.sub(rb" \(session \w+-\d+\)\r\n", b"\r\n", said)
 
 
 class Held:

@@ -44,6 +44,7 @@ class Book(Journal):
     """A journal that remembers what was refused, and why sessions ended."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.limits: list[tuple[str, str]] = []
         self.ends: list[str] = []
 
@@ -51,7 +52,7 @@ class Book(Journal):
         """Remember it."""
         self.limits.append((peer, limit))
 
-    def ended(self, visit: Visit) -> None:
+    def ended(self, visit: Visit, now: float) -> None:
         """Remember it."""
         self.ends.append(visit.why)
 
@@ -280,9 +281,8 @@ class UserTests(LimitCase):
         self.assertEqual(wire.value(), LOGGED_IN[: LOGGED_IN.index(b"\n") + 1] + TOO_MANY)
         self.assertFalse(self.boxes["joe"].locked)
         self.assertFalse(protocol.over)
-        self.assertEqual(
-            self.lines, ["Refused: user joe, from 192.0.2.1: --max-sessions-per-user 1 is reached"]
-        )
+        self.assertEqual(self.book.limits, [("192.0.2.1", "max-sessions-per-user")])
+        self.assertEqual(self.book.recent[-1].why, "--max-sessions-per-user 1 is reached")
         self.assertEqual(self.log_in("ann")[1].value(), LOGGED_IN)
         self.go(first)
         wire.clear()

@@ -14,6 +14,7 @@ from unittest import mock
 import trustme
 from OpenSSL import SSL
 from twisted.internet import tcp
+from twisted.internet.address import IPv4Address
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
@@ -21,6 +22,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from popd.protocol.proxy import Introduction
+from popd.server.insider import Insider
 from popd.server.introduction import HEADER_TIMEOUT, Introducing
 from popd.server.journal import Journal
 from popd.server.limits import Gate, Limits, Registry
@@ -54,6 +56,7 @@ class Target(Factory):
         self.clock = Clock()
         self.watch = Watch(self.clock)
         self.gate = Gate(Limits(), Registry(), Journal(), self.clock)
+        self.insider = Insider()
 
     def buildProtocol(self, addr: object) -> Any:
         """Return a greeter."""
@@ -230,6 +233,15 @@ class ProxyTests(PortCase):
         self.assertEqual(greeter.transport.socket.recv(99), b"CAPA\r\n")
         self.target.clock.advance(HEADER_TIMEOUT + 1)
         self.assertEqual((len(self.target.watch), self.lines), (0, []))
+
+    def test_insider(self) -> None:
+        """Popd itself needs no header, if it comes from where proxies come from."""
+        with socket.create_connection(self.prompt.socket.getsockname()) as client:
+            host, port = client.getsockname()
+            self.target.insider.announce(IPv4Address("TCP", host, port))
+            self.prompt.doRead()
+            self.assertEqual(client.recv(9), b"hello")
+        self.target.made[0].transport.socket.close()
 
     def test_nothing(self) -> None:
         """One that says nothing is closed; by the log the proxy is to blame."""

@@ -1,0 +1,1 @@
+"""Popd on a machine with systemd: no unit tests, see ``run.py``."""
