@@ -15,6 +15,8 @@ from popd.door import Door, starting
 from popd.listen import Purpose, StartError
 from popd.serve import Service, Serving
 from popd.server.insider import Insider
+from popd.server.limits import IDLE_TIMEOUT, MEGABYTE, Limits, raise_file_limit, shortage
+from popd.server.networks import NOBODY, Networks
 from popd.workers import Supervisor
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from popd.tap import Server
 
 __all__ = ["Plan", "Reloader"]
+
+_log = Logger()
 
 _MIN_HASHERS: Final = 2
 """How many passwords can be checked at the same time, at least."""
@@ -72,6 +76,7 @@ class Plan:
             settings.cleartext_login,
             tls,
             max(_MIN_HASHERS, (os.cpu_count() or 1) // _worker_count(settings.workers)),
+            _limits(settings),
             insider,
             settings.drain_timeout,
             before=before.serving if before else None,
@@ -101,7 +106,12 @@ class Plan:
         if self.alone:
             return self.serving.on(reactor)
         return Supervisor(
-            reactor, self.workers, listeners, self.serving.on, self.settings.drain_timeout
+            reactor,
+            self.workers,
+            listeners,
+            self.serving.on,
+            self.settings.drain_timeout,
+            self.serving.registry.vacate,
         )
 
 
@@ -225,6 +235,34 @@ class Reloader:
 def _stop(listeners: list[Listener]) -> None:
     for listener in listeners:
         listener.stopService()
+
+
+def _limits(settings: Settings) -> Limits:
+    """Return the limits that settings mean; warn of what may not work out."""
+    limits = Limits(
+        sessions=settings.max_sessions,
+        per_address=settings.max_sessions_per_ip,
+        per_user=settings.max_sessions_per_user,
+        login_timeout=settings.login_timeout,
+        idle_timeout=settings.idle_timeout,
+        per_day=round(settings.max_download_per_day * MEGABYTE),
+        proxies=_networks(settings.proxy_protocol),
+        relays=_networks(settings.xclient),
+        watch_crowds=not settings.proxy_protocol and not settings.xclient,
+    )
+    problem = shortage(limits, _worker_count(settings.workers), raise_file_limit())
+    if problem:
+        _log.warn("{problem}", problem=problem)
+    if 0 < limits.idle_timeout < IDLE_TIMEOUT:
+        _log.warn(
+            "--idle-timeout {seconds:g}: RFC 1939 wants 600 or more, and clients may rely on it",
+            seconds=limits.idle_timeout,
+        )
+    return limits
+
+
+def _networks(text: str) -> Networks:
+    return NOBODY if text in {"", "none"} else Networks.parse(text)
 
 
 def _worker_count(workers: str) -> int:

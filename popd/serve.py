@@ -16,6 +16,8 @@ from twisted.logger import Logger
 from popd.desk import Desk
 from popd.server.factory import CleartextLogin, POP3Factory
 from popd.server.insider import Insider
+from popd.server.journal import Journal
+from popd.server.limits import Gate, Limits, Registry
 from popd.server.offload import Offload
 from popd.server.port import Lobby
 from popd.server.visit import DRAINED, Visits
@@ -126,6 +128,7 @@ class Serving:
     :param cleartext_login: who may log in without TLS.
     :param tls: the server's end of TLS, or None.
     :param hashers: how many passwords a process checks at the same time.
+    :param limits: how many clients are served, and how.
     :param insider: popd as its own client.
     :param patience: seconds that sessions may go on when popd is to stop.
     :param before: what popd had until now, whose listeners stay.
@@ -137,6 +140,7 @@ class Serving:
         cleartext_login: CleartextLogin,
         tls: ServerTLS | None,
         hashers: int,
+        limits: Limits,
         insider: Insider | None = None,
         patience: float = DRAIN_TIMEOUT,
         *,
@@ -148,6 +152,9 @@ class Serving:
         self.tls = tls
         self._cleartext_login = cleartext_login
         self._hashers = hashers
+        self._limits = limits
+        self.registry: Registry = before.registry if before else Registry()
+        """What all processes have counted."""
         self._insider = insider or Insider()
         self._patience = patience
 
@@ -157,7 +164,10 @@ class Serving:
         :param seat: which of the processes that serve this is, see `Seats`.
         """
         offload = Offload(reactor)
-        service = Service(reactor, self._factory(reactor, offload, Visits(seat)), self._patience)
+        journal = Journal()
+        gate = Gate(self._limits, self.registry, journal, reactor, seat)
+        factory = self._factory(reactor, offload, journal, Visits(seat), gate)
+        service = Service(reactor, factory, self._patience)
         offload.setServiceParent(service)
         self._open(service.factory)
         reactor.suggestThreadPoolSize(self._hashers)
@@ -170,13 +180,18 @@ class Serving:
     def take_over(self, service: Service) -> None:
         """Serve who comes from now on in this way; those who are there go on as they were."""
         before = service.factory
-        factory = self._factory(service.reactor, before.offload, before.visits)
-        factory.journal, factory.watch = before.journal, before.watch
+        before.gate.renew(self._limits)
+        factory = self._factory(
+            service.reactor, before.offload, before.journal, before.visits, before.gate
+        )
+        factory.watch = before.watch
         service.factory = service.desk.factory = factory
         service.patience = self._patience
         self._open(factory)
 
-    def _factory(self, reactor: Any, offload: Offload, visits: Visits) -> POP3Factory:
+    def _factory(
+        self, reactor: Any, offload: Offload, journal: Journal, visits: Visits, gate: Gate
+    ) -> POP3Factory:
         factory = POP3Factory(
             self.door.portal(reactor),
             offload,
@@ -184,7 +199,9 @@ class Serving:
             cleartext_login=self._cleartext_login,
             tls=self.tls,
             offer=self.door.offer,
+            journal=journal,
             visits=visits,
+            gate=gate,
         )
         factory.insider = self._insider
         return factory

@@ -26,6 +26,7 @@ from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW
 from popd.probe import Watchman, targets
 from popd.reload import Plan, Reloader
 from popd.serve import DRAIN_TIMEOUT
+from popd.server.limits import IDLE_TIMEOUT, LOGIN_TIMEOUT, PER_ADDRESS, SESSIONS
 from popd.server.note import LogFormat, hasten
 from popd.server.reactor import make_lean
 from popd.workers import Supervisor
@@ -70,6 +71,21 @@ _HELP: Final = {
     f" {DEFAULT_CLOCK_SKEW:g})",
     "drain-timeout": "Seconds that sessions may go on when popd is to stop.  (default:"
     f" {DRAIN_TIMEOUT:g})",
+    "max-sessions": "How many connections there may be at the same time, in all processes together;"
+    f" 0 is no limit, here and below.  (default: {SESSIONS})",
+    "max-sessions-per-ip": "How many of them may come from one IPv4 address or IPv6 /64."
+    f"  (default: {PER_ADDRESS})",
+    "max-sessions-per-user": "How many of them one user may have.  (default: 0)",
+    "login-timeout": "Seconds from the connection until a client must be logged in."
+    f"  (default: {LOGIN_TIMEOUT:g})",
+    "idle-timeout": "Seconds without a command until a client that is logged in is let go; less"
+    f" than {IDLE_TIMEOUT:g} breaks RFC 1939.  (default: {IDLE_TIMEOUT:g})",
+    "max-download-per-day": "Megabytes of messages after which a user gets no more on that day,"
+    " UTC.  (default: 0)",
+    "proxy-protocol": "Networks, with commas between them, whose connections all begin with a PROXY"
+    " header, which is believed.  (default: nobody's; none says so for sure)",
+    "xclient": "Networks of proxies that are believed when they say with XCLIENT for whom they"
+    " speak.  (default: nobody's; none says so for sure)",
     "log-format": "What lines of the log are: text, or json for programs.  (default: text)",
 }
 

@@ -94,6 +94,7 @@ class Supervisor(Service):
     :param listeners: what the workers accept connections from.
     :param serve: called in a worker with its reactor and its seat; returns what the worker runs.
     :param patience: seconds that workers let sessions go on when they are to stop.
+    :param vacate: called with the seat of a worker that is no more.
     """
 
     _log: ClassVar = Logger()
@@ -105,12 +106,14 @@ class Supervisor(Service):
         listeners: Iterable[Listener],
         serve: Callable[[Any, int], Serves],
         patience: float = 0.0,
+        vacate: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._reactor = reactor
         self._patience = patience
         self._count = count
         self._listeners = listeners
         self._serve = serve
+        self._vacate = vacate
         self._workers: dict[int, _Worker] = {}
         self._looks = LoopingCall(self._look)
         self._looks.clock = reactor
@@ -245,6 +248,7 @@ class Supervisor(Service):
         worker = self._workers.pop(pid)
         os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
+        self._vacate(worker.seat)
         worker.ended.callback(None)
         if not worker.ready.called:
             worker.ready.callback(False)

@@ -1,10 +1,11 @@
 """One POP3 session: octets in, events out (RFC 1939).
 
-After log-in POP3 is arithmetic on a frozen snapshot and a set of deletion marks.  Six things need
+After log-in POP3 is arithmetic on a frozen snapshot and a set of deletion marks.  Seven things need
 the world: to look up SCRAM keys, to authenticate, to send what is long (a message, a listing of
-many), to start TLS, to commit the deletions, to close.  A session asks for each with an event, and
-until that event is answered it is `PAUSED` and parses nothing: so replies keep the order of their
-commands, nothing overtakes a log-in, and what stands behind STLS in plaintext is never executed.
+many), to start TLS, to take a client for another, to commit the deletions, to close.  A session
+asks for each with an event, and until that event is answered it is `PAUSED` and parses nothing: so
+replies keep the order of their commands, nothing overtakes a log-in, and what stands behind STLS in
+plaintext is never executed.
 
 A session knows no socket, clock or file, and is used by one thread.
 """
@@ -24,6 +25,7 @@ from popd.protocol.events import (
     CloseReason,
     Commit,
     Event,
+    Introduce,
     Lookup,
     Problem,
     Reply,
@@ -34,6 +36,7 @@ from popd.protocol.events import (
 from popd.protocol.lines import TOO_LONG, LineBuffer
 from popd.protocol.sasl.digests import new_challenge
 from popd.protocol.transaction import Transaction
+from popd.protocol.xclient import MARK
 
 if TYPE_CHECKING:
     from popd.protocol.channel import Bindings, Channel
@@ -46,6 +49,7 @@ GREETING: Final = b"+OK POP3 server ready\r\n"
 """What a server says first, if APOP is off: a ``<`` would announce it (RFC 1939 section 7)."""
 
 _NO_SUCH_MESSAGE: Final = Reply(b"-ERR no such message\r\n")
+_UPDATED: Final = Reply(b"+OK updated\r\n")
 _READY: Final = Reply(b"+OK maildrop locked and ready\r\n")
 _BYE: Final = Close(b"+OK bye\r\n", CloseReason.QUIT)
 _HELP_NEEDED: Final = frozenset({Problem.TEMPORARY, Problem.PERMANENT, Problem.IN_USE})
@@ -92,9 +96,10 @@ class Session:
     @property
     def greeting(self) -> bytes:
         """What the server says first."""
-        if not self._challenge:
-            return GREETING
-        return b"%b %b\r\n" % (GREETING.removesuffix(b"\r\n"), self._challenge)
+        greeting = GREETING
+        if self._challenge:
+            greeting = b"%b %b\r\n" % (GREETING.removesuffix(b"\r\n"), self._challenge)
+        return greeting.replace(b" ", b" " + MARK, 1) if self._channel.xclient else greeting
 
     @property
     def logged_in(self) -> bool:
@@ -176,6 +181,15 @@ class Session:
         self._answered(StartTLS)
         self._lines = LineBuffer()
         self._begin_anew(replace(self._channel, tls=True, bindings=bindings))
+
+    def introduced(self, channel: Channel) -> None:
+        """Answer `Introduce`.
+
+        :param channel: what the connection is like, now that it is known whose it is.
+        """
+        self._answered(Introduce)
+        self._begin_anew(channel)
+        self._answer = _UPDATED
 
     def certified(self) -> None:
         """Learn that the client has shown a TLS certificate that was verified.

@@ -18,6 +18,7 @@ from popd.protocol.channel import Channel
 from popd.protocol.offer import STANDARD, Offer
 from popd.server.insider import Insider
 from popd.server.journal import Journal
+from popd.server.limits import Gate, Limits, Registry
 from popd.server.protocol import POP3Protocol
 from popd.server.visit import Visits
 from popd.server.watch import Watch
@@ -50,11 +51,12 @@ class POP3Factory(Factory):
     :param offer: which ways to log in there are.
     :param journal: is told what happens.
     :param visits: the sessions that there are, of which these will be some.
+    :param gate: lets clients in as far as the limits allow.
     """
 
     noisy = False
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - there is much that they have in common
         self,
         portal: Portal,
         offload: Offload,
@@ -65,6 +67,7 @@ class POP3Factory(Factory):
         offer: Offer = STANDARD,
         journal: Journal | None = None,
         visits: Visits | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self.portal = portal
         self.offload = offload
@@ -74,12 +77,13 @@ class POP3Factory(Factory):
         self.watch = Watch(clock)
         self.visits = Visits() if visits is None else visits
         self.journal = journal or Journal()
+        self.gate = gate or Gate(Limits(), Registry(), self.journal, clock)
         self.insider = Insider()
         """Tells which connections are popd's own; all processes of a popd have one in common."""
         chain = portal.checkers.get(IUsernamePassword)
         self._chain = chain if isinstance(chain, CheckerChain) else None
         self._cleartext_login = cleartext_login
-        self._channels: dict[bool, Channel] = {}
+        self._channels: dict[tuple[bool, bool, bool], Channel] = {}
 
     def buildProtocol(  # type: ignore[override]  # Factory's annotation is a private type
         self, addr: IAddress | None
@@ -88,22 +92,32 @@ class POP3Factory(Factory):
         return POP3Protocol(self)
 
     def channel(
-        self, peer: IAddress, bindings: Bindings | None = None, *, insider: bool = False
+        self,
+        peer: IAddress,
+        bindings: Bindings | None = None,
+        *,
+        tls: bool,
+        xclient: bool = False,
+        insider: bool = False,
     ) -> Channel:
-        """Return what a session is told about its connection; in the clear, many share it.
+        """Return what a session is told about its connection; without bindings, many share it.
 
-        :param bindings: see `Channel`; not None if TLS runs.
+        :param bindings: see `Channel`.
+        :param tls: whether TLS runs, be it here or up to a proxy.
+        :param xclient: see `Channel`.
         :param insider: whether the client is popd itself, who uses USER and PASS anywhere.
         """
         stls = self.tls is not None
         if insider:
-            return Channel(bindings is not None, stls, True, STANDARD, bindings)
+            return Channel(tls, stls, True, STANDARD, bindings)
         cleartext = self.may_log_in_without_tls(peer)
         if bindings is not None:
-            return Channel(True, stls, cleartext, self.offer, bindings)
-        channel = self._channels.get(cleartext)
+            return Channel(tls, stls, cleartext, self.offer, bindings, xclient=xclient)
+        kind = tls, cleartext, xclient
+        channel = self._channels.get(kind)
         if channel is None:
-            channel = self._channels[cleartext] = Channel(False, stls, cleartext, self.offer)
+            channel = Channel(tls, stls, cleartext, self.offer, xclient=xclient)
+            self._channels[kind] = channel
         return channel
 
     def remembered_maildrop(self, claim: Claim) -> IMaildrop | None:

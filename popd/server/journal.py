@@ -135,6 +135,13 @@ class Journal:
                 octets=octets,
             )
 
+    def limited(self, visit: Visit | None, peer: str, limit: str) -> None:
+        """A client was refused something because of a limit.
+
+        :param visit: whose; None for a connection that is no session yet.
+        :param limit: the name of the option that sets it: ``max-sessions``, say.
+        """
+
     def ended(self, visit: Visit, now: float) -> None:
         """It is gone, and nothing more is done for it."""
         if visit.insider:

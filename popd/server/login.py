@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.protocol import connectionDone
 
 from popd.auth.account import Client
@@ -20,8 +20,8 @@ from popd.maildrop.interfaces import (
     MessageGoneError,
 )
 from popd.protocol.events import Authenticate, Lookup, Problem
-from popd.server.bindings import channel_binding, client_certificate, tls_connection, tls_shown
-from popd.server.connection import Connection
+from popd.server.bindings import client_certificate, tls_connection, tls_shown
+from popd.server.guest import Guest
 from popd.server.visit import shown
 
 if TYPE_CHECKING:
@@ -30,11 +30,8 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
     from twisted.python.failure import Failure
 
-    from popd.protocol.channel import Bindings
-    from popd.protocol.session import Session
     from popd.protocol.snapshot import Snapshot
     from popd.server.factory import POP3Factory
-    from popd.server.visit import Visit
 
     Refusal = UnauthorizedLogin | LoginTooSoonError | MaildropError | AuthTemporaryError
 
@@ -44,7 +41,7 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-class LoginConnection(Connection):
+class LoginConnection(Guest):
     """A connection whose client can log in, and then has a maildrop.
 
     :param factory: what it has in common with the others.
@@ -53,30 +50,19 @@ class LoginConnection(Connection):
     __slots__ = (
         "_asked",
         "_holding",
-        "_idle_login",
         "_maildrop",
         "_prompt",
-        "_secure",
-        "_session",
         "_snapshot",
-        "factory",
-        "visit",
     )
 
-    factory: POP3Factory
-    visit: Visit
     _maildrop: IMaildrop
     _prompt: IPromptMaildrop | None
-    _session: Session
     _snapshot: Snapshot
-    _secure: bool
 
     def __init__(self, factory: POP3Factory) -> None:
-        super().__init__(factory.clock, factory.watch)
-        self.factory = factory
+        super().__init__(factory)
         self._holding = False  # a maildrop is open and has to be released
         self._asked = 0.0  # when the client showed its credentials
-        self._idle_login: Deferred[Any] | None = None  # made to wait, or the half of one
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The client is gone.  A log-in of its that has to wait does not wait any more."""
@@ -86,7 +72,7 @@ class LoginConnection(Connection):
 
     def _log_in(self, event: Authenticate | Lookup) -> bool:
         """Find out who the client is; return whether that is done already."""
-        if self._secure and not self.visit.tls:
+        if self._secure and not self.visit.tls and not self._relayed:
             self.visit.tls = tls_shown(tls_connection(self.transport))
         match event:
             case Lookup(username, mechanism):
@@ -158,6 +144,15 @@ class LoginConnection(Connection):
         account, visit = claim.account, self.visit
         visit.mechanism, visit.left = claim.mechanism, len(snapshot)
         visit.user = account.name if account is not None else shown(claim.username)
+        if not visit.insider and not self.factory.gate.let_in(self):
+            self._let_go(maildrop)
+            self._denied(
+                claim.username,
+                claim.mechanism,
+                Problem.TOO_MANY,
+                f"--max-sessions-per-user {self.factory.gate.limits.per_user} is reached",
+            )
+            return
         visit.logged_in = self._clock.seconds()
         if account is not None and claim.master:
             visit.by = f"master {claim.master}"
@@ -180,14 +175,15 @@ class LoginConnection(Connection):
     def _certificate(self) -> Certificate | None:
         """Return the client's TLS certificate, if it has shown one."""
         tls = self.factory.tls
-        if tls is None or not (tls.asks_clients and self._secure):
+        if tls is None or self._relayed or not (tls.asks_clients and self._secure):
             return None
         return client_certificate(tls_connection(self.transport))
 
-    def _bindings(self) -> Bindings:
-        """Return what finds out what binds an exchange to the connection, see `Channel`."""
-        transport = self.transport  # not all of this protocol, which has the session
-        return lambda name: channel_binding(tls_connection(transport), name)
+    def _let_go(self, maildrop: IMaildrop) -> None:
+        """Let go of a maildrop, which takes its time."""
+        self.factory.offload(maildrop.release).addErrback(
+            lambda failure: self.log.failure("Maildrop not released", failure)
+        )
 
     async def _off(
         self,

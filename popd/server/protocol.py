@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, assert_never
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import IHandshakeListener, ISSLTransport
+from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import connectionDone
 from zope.interface import implementer
 
@@ -16,7 +16,9 @@ from popd.protocol.events import (
     Close,
     CloseReason,
     Commit,
+    Introduce,
     Lookup,
+    Problem,
     Reply,
     Send,
     Signal,
@@ -24,7 +26,6 @@ from popd.protocol.events import (
     Stream,
 )
 from popd.protocol.message import encode
-from popd.protocol.session import Session
 from popd.server.bindings import tls_reason
 from popd.server.login import LoginConnection, problem_of
 from popd.server.transfer import Transfer
@@ -49,17 +50,7 @@ if TYPE_CHECKING:
     from popd.maildrop.interfaces import IMaildrop
     from popd.server.factory import POP3Factory
 
-__all__ = ["IDLE_TIMEOUT", "LOGIN_DEADLINE", "LOGIN_TIMEOUT", "PROMPT_LIMIT", "POP3Protocol"]
-
-IDLE_TIMEOUT: Final = 600.0
-"""Seconds without a command, and without an octet taken by the client, until a session that is
-logged in ends.  RFC 1939 section 3 allows no less."""
-
-LOGIN_TIMEOUT: Final = 60.0
-"""Seconds without a command until a session that is not logged in ends."""
-
-LOGIN_DEADLINE: Final = 180.0
-"""Seconds from the connection until a session must be logged in, whatever it says meanwhile."""
+__all__ = ["PROMPT_LIMIT", "POP3Protocol"]
 
 PROMPT_LIMIT: Final = 65_536
 """Stored octets of a message that may be encoded in the reactor's thread, some 50 microseconds."""
@@ -89,20 +80,6 @@ class POP3Protocol(LoginConnection):
         self._unconfirmed = False  # a message went out, and no word came in since
         self._pieces: Iterator[bytes] | None = None  # of a reply under way
 
-    def connectionMade(self) -> None:
-        """Greet the client."""
-        peer = self.transport.getPeer()
-        self._secure = ISSLTransport.providedBy(self.transport)
-        bindings = self._bindings() if self._secure else None
-        visits, address = self.factory.visits, getattr(peer, "host", "")
-        insider = self.factory.insider.is_at(peer)
-        self.visit = visits.begin(self, address, self._clock.seconds(), insider=insider)
-        channel = self.factory.channel(peer, bindings, insider=insider)
-        self._session = Session(channel, self.visit.ident)
-        super().connectionMade()
-        self.factory.journal.began(self.visit)
-        self.write(self._session.greeting)
-
     def dataReceived(self, data: bytes) -> None:
         """Take octets from the client."""
         if not self.over:
@@ -117,7 +94,7 @@ class POP3Protocol(LoginConnection):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The client is gone."""
-        if isinstance(reason.value, SSL.Error):
+        if isinstance(reason.value, SSL.Error) and not self.of_proxy:
             self.visit.ends(TLS_ERROR, tls_reason(reason.value))
         super().connectionLost(reason)
 
@@ -133,11 +110,6 @@ class POP3Protocol(LoginConnection):
             self.visit.ends(why)
             self._session.dismiss(reply)
             self.advance()
-
-    def closed(self) -> None:
-        """See `Connection.closed`."""
-        self.factory.visits.end(self.visit)
-        self.factory.journal.ended(self.visit, self._clock.seconds())
 
     def timed_out(self, *, reads: bool) -> None:
         """See `Connection.timed_out`."""
@@ -160,21 +132,13 @@ class POP3Protocol(LoginConnection):
         """See `Connection.pending`."""
         return self._session.pending or self._pieces is not None
 
-    def deadline(self) -> float:
-        """See `Connection.deadline`."""
-        if self._session.logged_in:
-            return self.active + IDLE_TIMEOUT
-        return min(self.active + LOGIN_TIMEOUT, self.begun + LOGIN_DEADLINE)
-
     def release(self) -> None:
         """See `Connection.release`."""
         if self._holding:
             self._holding = False
-            self.factory.offload(self._maildrop.release).addErrback(
-                lambda failure: self.log.failure("Maildrop not released", failure)
-            )
+            self._let_go(self._maildrop)
 
-    def step(self) -> bool | None:
+    def step(self) -> bool | None:  # noqa: C901 - one case for each event
         """See `Connection.step`."""
         event = self._session.next_event()
         if event is NEED_DATA:
@@ -186,6 +150,8 @@ class POP3Protocol(LoginConnection):
                 return self._log_in(event)
             case Send():
                 return self._send_promptly(event) or self.begin(self._send(event))
+            case Introduce(said):
+                self._take_for(said)
             case Stream(pieces):
                 self._pieces = pieces
             case StartTLS(reply):
@@ -204,6 +170,9 @@ class POP3Protocol(LoginConnection):
 
     def _send_promptly(self, send: Send) -> bool:
         """Send a message at once if it is small and near; return whether that settled it."""
+        if not self.factory.gate.may_download(self.visit):
+            self._session.unsent(Problem.USED_UP)
+            return True
         if self._prompt is None or self.lost:
             return False
         begun = self._clock.seconds()
@@ -216,6 +185,7 @@ class POP3Protocol(LoginConnection):
             return False
         pieces, octets = encode(content, send.body_lines)
         self.write_all([send.status, *pieces])
+        self.factory.gate.downloaded(self.visit, octets)
         self._message_sent(send, octets, begun)
         return True
 
@@ -249,6 +219,7 @@ class POP3Protocol(LoginConnection):
             self.end()  # nobody reads any more
         finally:
             transfer.close()
+            self.factory.gate.downloaded(self.visit, transfer.octets)
 
     def _send_piece(self) -> bool:
         """Send the next piece of a reply that is under way; return whether one is."""
@@ -289,7 +260,7 @@ class POP3Protocol(LoginConnection):
         self.flush()
         self.transport.startTLS(self.factory.tls)
         self._secure = True
-        self._session.tls_started(self._bindings())
+        self._session.tls_started(None if self._relayed else self._bindings())
 
     def _commit_promptly(self, deleted: frozenset[int]) -> bool:
         """Let go of the maildrop at once if nothing is to be removed; return whether that did."""

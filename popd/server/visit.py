@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from popd.server.census import Entry
     from popd.server.protocol import POP3Protocol
 
 __all__ = [
@@ -86,6 +87,7 @@ class Visit:
     __slots__ = (
         "begun",
         "by",
+        "counted",
         "deleted",
         "detail",
         "ident",
@@ -95,6 +97,8 @@ class Visit:
         "mechanism",
         "messages",
         "octets",
+        "of_address",
+        "of_user",
         "peer",
         "tls",
         "tops",
@@ -136,6 +140,11 @@ class Visit:
         """Why the session ended, one of the constants here; empty as long as it has not."""
         self.detail = ""
         """More about that, for people."""
+        self.counted = False
+        """Whether it is counted as a session, see `popd.server.limits.Gate`."""
+        self.of_address: Entry | None = None
+        self.of_user: Entry | None = None
+        """As what it is counted, see `popd.server.census`."""
 
     def ends(self, why: str, detail: str = "") -> None:
         """Note why the session ends.  The first reason is the one that counts."""

@@ -21,6 +21,8 @@ from popd.auth.chain import CheckerChain
 from popd.auth.realm import MaildropRealm
 from popd.maildrop.memory import MemoryBox, MemoryStore
 from popd.server.factory import POP3Factory
+from popd.server.journal import Journal
+from popd.server.limits import Gate, Limits, Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +111,7 @@ class ServerCase(SynchronousTestCase):
 
     cleartext_login: Any = "always"
     tls: Any = None
+    limits = Limits()
 
     def setUp(self) -> None:
         """Set up the server."""
@@ -121,12 +124,15 @@ class ServerCase(SynchronousTestCase):
     def use_checker(self, *checkers: Any) -> None:
         """Let these decide who may log in."""
         chain = CheckerChain(checkers)
+        journal = Journal()
         self.factory = POP3Factory(
             Portal(MaildropRealm(MemoryStore({"joe": self.box})), [chain]),
             self.offload,  # type: ignore[arg-type]
             self.clock,
             cleartext_login=self.cleartext_login,
             tls=self.tls,
+            journal=journal,
+            gate=Gate(self.limits, Registry(), journal, self.clock),
         )
 
     def connect(self, peer: str = "192.0.2.1") -> tuple[POP3Protocol, Wire]:

@@ -12,8 +12,8 @@ from twisted.logger import capturedLogs, formatEvent
 from popd.maildrop.interfaces import MaildropPermanentError, MaildropTemporaryError
 from popd.server import visit
 from popd.server.journal import RECENT, Journal
+from popd.server.limits import IDLE_TIMEOUT, LOGIN_SILENCE
 from popd.server.note import _json
-from popd.server.protocol import IDLE_TIMEOUT, LOGIN_TIMEOUT
 from popd.server.visit import shown
 from tests.server.helpers import LOGIN, ServerCase
 
@@ -177,7 +177,7 @@ class NobodyTests(JournalCase):
         """Who does not log in in time is one of them."""
         self.clock.advance(1000)
         protocol, _ = self.connect()
-        self.clock.advance(LOGIN_TIMEOUT + 1)
+        self.clock.advance(LOGIN_SILENCE + 1)
         self.clock.advance(1)
         self.lose(protocol)
         self.assertEqual(self.records()[-1]["why"], visit.LOGIN_TIMEOUT_PASSED)

@@ -25,7 +25,7 @@ from popd.maildrop.memory import MemoryMaildrop, MemoryStore
 from popd.protocol.session import Session
 from popd.server.connection import LINGER, READ_AHEAD, SLICE
 from popd.server.factory import POP3Factory
-from popd.server.protocol import IDLE_TIMEOUT, LOGIN_DEADLINE, LOGIN_TIMEOUT
+from popd.server.limits import IDLE_TIMEOUT, LOGIN_SILENCE, LOGIN_TIMEOUT
 from popd.server.transfer import CHUNK
 from tests.server.helpers import LOGGED_IN, LOGIN, MAIL, ServerCase, Wire, told
 
@@ -747,10 +747,10 @@ class TimeoutTests(ServerCase):
     def test_before_login(self) -> None:
         """A minute without a command ends a session before log-in."""
         protocol, wire = self.connect()
-        self.clock.advance(LOGIN_TIMEOUT - 1)
+        self.clock.advance(LOGIN_SILENCE - 1)
         protocol.dataReceived(b"CAPA\r\n")
         wire.clear()
-        self.clock.advance(LOGIN_TIMEOUT - 1)
+        self.clock.advance(LOGIN_SILENCE - 1)
         self.assertFalse(wire.disconnecting)
         self.clock.advance(1)
         self.assertTrue(wire.disconnecting)
@@ -760,14 +760,14 @@ class TimeoutTests(ServerCase):
         """Octets that make no command do not count."""
         protocol, wire = self.connect()
         for _ in range(6):
-            self.clock.advance(LOGIN_TIMEOUT / 6)
+            self.clock.advance(LOGIN_SILENCE / 6)
             protocol.dataReceived(b"X")
         self.assertTrue(wire.disconnecting)
 
     def test_login_deadline(self) -> None:
         """Whatever it says, a client must log in within three minutes."""
         protocol, wire = self.connect()
-        for _ in range(int(LOGIN_DEADLINE / 30)):
+        for _ in range(int(LOGIN_TIMEOUT / 30)):
             self.assertFalse(wire.disconnecting)
             protocol.dataReceived(b"CAPA\r\n")
             self.clock.advance(30)
@@ -846,7 +846,7 @@ class TimeoutTests(ServerCase):
         """A client that goes away as its time runs out is not looked after any more."""
         protocol, wire = self.connect()
         self.lose(protocol)
-        self.clock.advance(LOGIN_TIMEOUT)
+        self.clock.advance(LOGIN_SILENCE)
         protocol.check_time()
         self.assertFalse(wire.disconnecting)
         self.assertEqual(len(self.factory.watch), 0)
