@@ -89,6 +89,11 @@ class Session:
         return len(self._lines)
 
     @property
+    def between(self) -> bool:
+        """Whether no command is being carried out or answered."""
+        return self._waiting is None and self._answer is None
+
+    @property
     def pending(self) -> bool:
         """Whether `next_event` may have something else to say before more is fed."""
         return self._answer is not None or bool(self._lines)

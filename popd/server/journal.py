@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import deque
+from time import time
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from popd.server.visit import Visit
 
 __all__ = ["Journal"]
 
+_RECENT: Final = 1000
+_SHOWN: Final = 255
+
 
 class Journal:
     """Is told what happens in a process's sessions.  Nothing here waits for anything, or fails."""
+
+    def __init__(self) -> None:
+        self.recent: deque[dict[str, Any]] = deque(maxlen=_RECENT)
+        """The last failures: ``time``, ``ident``, ``user``, ``peer``, and ``why``."""
+
+    def failed(self, visit: Visit, user: bytes, why: str) -> None:
+        """Remember a log-in that failed."""
+        name = user[:_SHOWN].decode(errors="replace")
+        self.recent.append(
+            {"time": time(), "ident": visit.ident, "user": name, "peer": visit.peer, "why": why}
+        )
 
     def began(self, visit: Visit) -> None:
         """A client connected."""

@@ -37,6 +37,7 @@ from popd.protocol.events import (
 )
 from popd.protocol.message import encode
 from popd.protocol.session import Session
+from popd.protocol.trace import trace
 from popd.server.bindings import channel_binding, client_certificate, tls_connection
 from popd.server.connection import Connection
 from popd.server.note import note
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
     from popd.protocol.channel import Bindings
     from popd.protocol.snapshot import Snapshot
+    from popd.protocol.trace import Tell
     from popd.server.factory import POP3Factory
 
     Refusal = UnauthorizedLogin | LoginTooSoonError | MaildropError | AuthTemporaryError
@@ -99,6 +101,7 @@ class POP3Protocol(Connection):
         self._unconfirmed = False  # a message went out, and no word came in since
         self._pieces: Iterator[bytes] | None = None  # of a reply under way
         self._idle_login: Deferred[Any] | None = None  # made to wait, or the half of one
+        self._last_words = b""  # to be said when the command under way is answered
 
     def connectionMade(self) -> None:
         """Greet the client."""
@@ -134,6 +137,22 @@ class POP3Protocol(Connection):
         """See `Connection.closed`."""
         self.factory.visits.end(self.visit)
         self.factory.journal.ended(self.visit)
+        if self.factory.tracer is not None:
+            self.factory.tracer.ended(self)
+
+    def dismiss(self, why: str, reply: bytes) -> None:
+        """End the session as soon as no command is being carried out; nothing is removed.
+
+        :param why: see `Visit.why`.
+        :param reply: the last words.
+        """
+        self.visit.why = self.visit.why or why
+        self._last_words = reply
+        self.advance()
+
+    def trace(self, tell: Tell | None) -> None:
+        """Have what is said in this session told, or no more; see `popd.protocol.trace`."""
+        trace(self._session, tell)
 
     @property
     def backlog(self) -> int:
@@ -161,6 +180,10 @@ class POP3Protocol(Connection):
 
     def step(self) -> bool | None:
         """See `Connection.step`."""
+        if self._last_words and self._session.between:
+            self.write(self._last_words)
+            self.end()
+            return True
         event = self._session.next_event()
         if event is NEED_DATA:
             return None
@@ -267,10 +290,13 @@ class POP3Protocol(Connection):
         self.factory.journal.let_in(visit, now - self._asked)
         self._maildrop, self._prompt = maildrop, prompt
         self._snapshot, self._holding = snapshot, True
+        if self.factory.tracer is not None:
+            self.factory.tracer.let_in(self)
         self._session.authenticated(snapshot, may_delete=account is None or not account.no_delete)
 
     def _shut_out(self, claim: Claim, error: Refusal) -> None:
         why = f": {error}" if error.args else ""
+        self.factory.journal.failed(self.visit, claim.username, str(error) or type(error).__name__)
         if isinstance(error, UnauthorizedLogin):
             self._note(LogLevel.info, "Log-in refused", claim.username, claim.mechanism, why)
             self._session.denied(Problem.CREDENTIALS)
