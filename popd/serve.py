@@ -76,7 +76,7 @@ class Serving:
             offer=self._door.offer,
             seat=seat,
         )
-        service = Service(Desk(factory))
+        service = Service(Desk(factory, self._door.domain))
         offload.setServiceParent(service)
         self.cleartext.target = self.implicit_tls.target = factory
         reactor.suggestThreadPoolSize(self._hashers)

@@ -5,32 +5,40 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.application.service import MultiService
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.strcred import AuthOptionMixin
+from twisted.internet.defer import succeed
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger, globalLogPublisher
 from twisted.python import usage
 
 from popd import __version__, config, demo
 from popd.auth.interfaces import IBearerToken, IClientCertificate
+from popd.desk import Alone, Crew
 from popd.door import Door, starting
 from popd.listen import Listener, Purpose, StartError, parse_endpoint
 from popd.logs import bridge
 from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW
+from popd.operate.commands import Commands
+from popd.operate.controlsocket import ControlSocket
+from popd.serve import Service as Serves
 from popd.serve import Serving
 from popd.server.note import hasten
 from popd.server.reactor import make_lean
-from popd.server.tls import load_context
+from popd.server.tls import CertificateFile, load_context
 from popd.workers import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IProtocolFactory
+
+    from popd.auth.tablefile import GuessTable
 
 __all__ = ["Options", "Server", "build", "makeService"]
 
@@ -56,6 +64,8 @@ _HELP: Final = {
     "guess-table": "A file that keeps what is known of password guessing.  (default: none, and a"
     " restart forgets it)",
     "state-directory": "Where the last uses of app passwords are kept.  (default: /var/lib/popd)",
+    "control": "The socket where popctl is answered; none for none.  (default: /run/popd/control,"
+    " if that can be had)",
     "workers": "How many processes serve; auto is one for each processor.  (default: auto)",
     "auth-cache-ttl": "Seconds that a verified password counts without being verified again; 0"
     " verifies every time.  (default: 300)",
@@ -162,6 +172,11 @@ class Server(MultiService):
         self._reactor = reactor
         self._at_exit = at_exit
         self.listeners: list[Listener] = []
+        self.crew: Crew
+        self.guesses: GuessTable
+        self.certificate_paths: tuple[str, ...] = ()
+        self.reloaded: tuple[float, str] | None = None
+        """When the configuration was taken up anew last, and what was wrong with it."""
 
     def privilegedStartService(self) -> None:
         """Bind all ports.
@@ -169,11 +184,33 @@ class Server(MultiService):
         :raises StartError: a port cannot be had.  The text went to stderr, too.
         """
         hasten(globalLogPublisher)
-        try:
+        with _told():
             super().privilegedStartService()
-        except StartError as error:
-            _tell(error)
-            raise
+
+    def startService(self) -> None:
+        """Serve.
+
+        :raises StartError: something cannot be had.  The text went to stderr, too.
+        """
+        with _told():
+            super().startService()
+
+    def reload(self) -> Deferred[str]:
+        """Take up the configuration anew; return what is wrong with it, in a line, or ``""``."""
+        return succeed("this popd takes its configuration up when it is restarted")
+
+    def drain(self) -> None:
+        """End in good order."""
+        with suppress(ReactorNotRunning):
+            self._reactor.stop()
+
+    def certificates(self) -> list[CertificateFile]:
+        """Return the server's certificates, as their files are now."""
+        found = []
+        for path in self.certificate_paths:
+            with suppress(ValueError):
+                found.append(CertificateFile.read(path))
+        return found
 
     def listen(
         self,
@@ -255,10 +292,25 @@ def build(options: Options, reactor: Any) -> Server:
             Purpose.IMPLICIT_TLS,
             accepting=alone,
         )
-    service = (
-        serving.on(reactor) if alone else Supervisor(reactor, workers, server.listeners, serving.on)
-    )
-    service.setServiceParent(server)
+    server.certificate_paths = settings.certificate
+    server.guesses = door.guesses
+    control = None
+    if settings.control != "none":
+        control = ControlSocket(reactor, settings.control, Commands(reactor, server))
+        control.setServiceParent(server)  # before the workers, which are forked when they start
+
+    def serve(reactor: Any, seat: int) -> Serves:
+        if control is not None:
+            control.let_go()
+        return serving.on(reactor, seat)
+
+    if alone:
+        service = serving.on(reactor)
+        server.crew = Alone(service.desk)
+        service.setServiceParent(server)
+    else:
+        server.crew = supervisor = Supervisor(reactor, workers, server.listeners, serve)
+        supervisor.setServiceParent(server)
     if options["demo"]:
         guide = demo.Guide(demo.DIRECTORY, settings.certificate, password, server.listeners)
         guide.setServiceParent(server)
@@ -269,6 +321,16 @@ def _worker_count(workers: str) -> int:
     if workers != "auto":
         return int(workers)
     return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell whoever starts popd, too, why that is not possible."""
+    try:
+        yield
+    except StartError as error:
+        _tell(error)
+        raise
 
 
 def _tell(error: StartError) -> None:

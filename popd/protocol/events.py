@@ -111,6 +111,7 @@ class CloseReason(enum.Enum):
     QUIT = "quit"
     TOO_MANY_ERRORS = "too many bad commands"
     INJECTION = "plaintext behind STLS"
+    DISMISSED = "ended by popd"
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ class Session:
         self._waiting: Event | None = None
         self._answer: Event | None = None
         self._errors = 0
+        self._last_words = b""
 
     @property
     def logged_in(self) -> bool:
@@ -89,18 +90,17 @@ class Session:
         return len(self._lines)
 
     @property
-    def between(self) -> bool:
-        """Whether no command is being carried out or answered."""
-        return self._waiting is None and self._answer is None
-
-    @property
     def pending(self) -> bool:
         """Whether `next_event` may have something else to say before more is fed."""
-        return self._answer is not None or bool(self._lines)
+        return self._answer is not None or bool(self._lines or self._last_words)
 
     def feed(self, data: bytes) -> None:
         """Take octets from the client.  Whoever feeds a `PAUSED` session bounds how many."""
         self._lines.feed(data)
+
+    def dismiss(self, reply: bytes) -> None:
+        """Close with *reply* once no command is being carried out, unasked."""
+        self._last_words = reply
 
     def next_event(self) -> Event:
         """Parse as far as the next event, and return it."""
@@ -108,6 +108,9 @@ class Session:
             event, self._answer = self._answer, None
         elif self._waiting is not None:
             return PAUSED
+        elif self._last_words:
+            event = Close(self._last_words, CloseReason.DISMISSED)
+            self._last_words = b""
         else:
             line = self._lines.next()
             if line is None:

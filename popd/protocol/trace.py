@@ -32,8 +32,9 @@ _SHOWN: Final = 200
 class TracedSession(Session):
     """A session whose lines are told; made of a `Session` by `trace`, and back again.
 
-    Of commands numbers are told, and nothing else that follows the verb; of replies the first line.
-    So no password, no SASL exchange and nothing of a message can come out here.
+    Of commands numbers are told, and nothing else that follows the verb; of replies the first line:
+    no password, no SASL exchange and nothing of a message comes out.  Whoever is told may
+    end the trace at once, so that this is a `Session` again before a method is over.
     """
 
     tell: Tell
@@ -53,15 +54,15 @@ class TracedSession(Session):
         """See `Session`."""
         if isinstance(self._waiting, Send):
             self.tell("<", f"{_reply(self._waiting.status)} (the message follows)")
-        super().sent()
+        Session.sent(self)
 
     def _execute(self, line: bytes) -> Event:
         self.tell(">", _command(line))
-        return super()._execute(line)
+        return Session._execute(self, line)  # noqa: SLF001 - this is one
 
     def _line_too_long(self) -> Event:
         self.tell(">", "(a line that is too long)")
-        return super()._line_too_long()
+        return Session._line_too_long(self)  # noqa: SLF001 - likewise
 
 
 def trace(session: Session, tell: Tell | None) -> None:

@@ -101,7 +101,6 @@ class POP3Protocol(Connection):
         self._unconfirmed = False  # a message went out, and no word came in since
         self._pieces: Iterator[bytes] | None = None  # of a reply under way
         self._idle_login: Deferred[Any] | None = None  # made to wait, or the half of one
-        self._last_words = b""  # to be said when the command under way is answered
 
     def connectionMade(self) -> None:
         """Greet the client."""
@@ -141,13 +140,9 @@ class POP3Protocol(Connection):
             self.factory.tracer.ended(self)
 
     def dismiss(self, why: str, reply: bytes) -> None:
-        """End the session as soon as no command is being carried out; nothing is removed.
-
-        :param why: see `Visit.why`.
-        :param reply: the last words.
-        """
+        """End the session with *reply*, as soon as no command is being carried out."""
         self.visit.why = self.visit.why or why
-        self._last_words = reply
+        self._session.dismiss(reply)
         self.advance()
 
     def trace(self, tell: Tell | None) -> None:
@@ -180,10 +175,6 @@ class POP3Protocol(Connection):
 
     def step(self) -> bool | None:
         """See `Connection.step`."""
-        if self._last_words and self._session.between:
-            self.write(self._last_words)
-            self.end()
-            return True
         event = self._session.next_event()
         if event is NEED_DATA:
             return None

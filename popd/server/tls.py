@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-__all__ = ["ALPN", "ServerTLS", "load_context"]
+__all__ = ["ALPN", "CertificateFile", "ServerTLS", "load_context", "names_of"]
 
 ALPN: Final = b"pop3"
 """POP3's name in Application-Layer Protocol Negotiation (RFC 7301; IANA's list of protocol IDs)."""
@@ -74,6 +74,36 @@ class ServerTLS:
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Return a new connection (Twisted's `IOpenSSLServerConnectionCreator`)."""
         return SSL.Connection(self.context, None)
+
+
+class CertificateFile(NamedTuple):
+    """A certificate of the server's."""
+
+    names: tuple[str, ...]
+    """Which hosts it is for, as it says itself."""
+    path: str
+    """Where it was read from."""
+    not_after: float
+    """Until when it is good, in seconds since 1970."""
+
+    @classmethod
+    def read(cls, path: str) -> CertificateFile:
+        """Read the first certificate in a PEM file.
+
+        :raises ValueError: there is none.
+        """
+        certificate = _load_certificates(path)[0]
+        return cls(names_of(certificate), path, certificate.not_valid_after_utc.timestamp())
+
+
+def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Return the hosts that a certificate is for (RFC 6125): DNS names, then IP addresses."""
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, ValueError):
+        return ()
+    addresses = extension.value.get_values_for_type(x509.IPAddress)
+    return (*extension.value.get_values_for_type(x509.DNSName), *map(str, addresses))
 
 
 def load_context(certificates: Sequence[str], private_keys: Sequence[str] = ()) -> ServerTLS:

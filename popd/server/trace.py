@@ -77,13 +77,13 @@ class Tracer:
         :param token: which onlooker it is that asks.
         :return: ``lines``, each with ``time``, ``ident``, ``peer``, ``way`` (``>`` from the client,
             ``<`` to it, ``*`` for what happens) and ``text``; and how many were ``lost``.
-        :raises ValueError: too many look on already.
+        :raises ValueError: more look on than are let.
         """
         trace = self._traces.get(token)
         if trace is None:
             self._forget()
-            if len(self._traces) >= TRACES:
-                raise ValueError(f"{TRACES} look on already: end one of those")
+            if len(self._traces) >= 2 * TRACES:  # some may be gone without a word
+                raise ValueError("too many look on")
             trace = self._traces[token] = _Trace(user)
             self._factory.tracer = self
             for protocol in self._factory.visits:
