@@ -116,7 +116,9 @@ class Desk:
         return _fitting(rows, about)
 
     def _kick(self, about: Any) -> int:
-        kicked = [one for one in self.factory.visits if self._is_about(one, about["subject"])]
+        subject = about["subject"]
+        visits = self.factory.visits
+        kicked = [one for one in visits if not one.over and self._is_about(one, subject)]
         for protocol in kicked:
             protocol.dismiss("kicked", _KICKED.format(protocol.visit.ident).encode("ascii"))
         return len(kicked)
@@ -171,7 +173,7 @@ def _session(protocol: POP3Protocol, now: float) -> dict[str, Any]:
         "ident": visit.ident,
         "user": visit.user.decode(errors="replace"),
         "peer": visit.peer,
-        "state": "transaction" if visit.logged_in else "authorization",
+        "state": _state(protocol),
         "tls": visit.tls,
         "mechanism": visit.mechanism,
         "since": visit.begun,
@@ -179,6 +181,12 @@ def _session(protocol: POP3Protocol, now: float) -> dict[str, Any]:
         "messages": visit.messages,
         "octets": visit.octets,
     }
+
+
+def _state(protocol: POP3Protocol) -> str:
+    if protocol.over:
+        return "closing"  # nothing more is done, but the client has not closed yet
+    return "transaction" if protocol.visit.logged_in else "authorization"
 
 
 def _fitting(rows: Iterable[dict[str, Any]], about: Any) -> list[dict[str, Any]]:

@@ -30,6 +30,9 @@ __all__ = ["Asker", "Commands", "Operated"]
 _LOOK: Final = 0.2
 """Seconds between two looks at what was said in a session that is traced."""
 
+_ANSWER: Final = 0.2
+"""Seconds in which an answer reaches who asked."""
+
 _PENALTIES: Final = 10_000
 """How many penalties are told, the worst first."""
 
@@ -151,8 +154,8 @@ class Commands:
         return await self._server.reload()
 
     async def _drain(self, _about: dict[str, Any]) -> None:
-        # The answer comes first: with nobody there, popd ends at once.
-        self._reactor.callLater(0, self._server.drain)
+        # The answer goes first: with nobody there, popd ends at once.
+        self._reactor.callLater(_ANSWER, self._server.drain)
 
     async def _trace(self, asker: Asker, user: str) -> None:
         """Tell what is said in a user's sessions, until nobody listens."""
