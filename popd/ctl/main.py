@@ -10,8 +10,12 @@ from click.exceptions import NoArgsIsHelpError
 from popd import __version__
 from popd.ctl.apps import apppass
 from popd.ctl.authtest import auth
+from popd.ctl.clients import client_config
+from popd.ctl.configuration import config as config_
+from popd.ctl.doctor.command import doctor
 from popd.ctl.live import drain, kick, reload_, status, who
 from popd.ctl.looking import explain, trace
+from popd.ctl.mailbox import mailbox
 from popd.ctl.penalties import penalties
 from popd.ctl.site import CONFIG, STATE, Site
 from popd.ctl.store import StoreError
@@ -100,5 +104,9 @@ def main(
     ctx.obj = Site(config, auth, state_directory, control)
 
 
-for _command in (user, apppass, auth, penalties, who, kick, reload_, drain, status, trace, explain):
+for _command in (
+    *(user, apppass, auth, penalties, mailbox),
+    *(who, kick, trace, explain, status, reload_, drain),
+    *(config_, doctor, client_config),
+):
     main.add_command(_command)

@@ -96,6 +96,26 @@ class Site:
         return Remote(path or DEFAULT)
 
     @property
+    def maildrop(self) -> str:
+        """The template of where the mail is.
+
+        :raises UnusableError: the configuration cannot be read, or does not say.
+        """
+        found = str(self._layer.get("maildrop", ""))
+        if not found:
+            raise UnusableError(f"{self.config}: there is no maildrop in it")
+        return found
+
+    def setting(self, key: str) -> Any:
+        """Return what the configuration says, or else what is so by default.
+
+        :raises UnusableError: the configuration cannot be read.
+        """
+        from popd.config import DEFAULTS  # noqa: PLC0415 - see above
+
+        return self._layer.get(key, DEFAULTS[key])
+
+    @property
     def guess_table(self) -> str:
         """The file in which popd remembers wrong guesses; empty if it does so in memory.
 

@@ -108,7 +108,7 @@ class Tracer:
         """Somebody is gone."""
         if protocol.visit.logged_in:
             why = protocol.visit.why
-            self._tell(protocol, "*", f"the session is over{why and f': {why}'}")
+            self._tell(protocol, "*", f"the client is gone{why and f': {why}'}")
 
     def _teller(self, protocol: POP3Protocol) -> Callable[[str, str], None]:
         return lambda way, text: self._tell(protocol, way, text)

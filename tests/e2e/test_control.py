@@ -180,12 +180,14 @@ class OneProcess(ServerCase):
 
         until(traced, "nothing is traced")
         first.expect(b"QUIT")
+        first.close()
         second = self.log_in_when_free("alice")
         second.fetch(1)
         second.expect(b"PASS something", b"-ERR")
         second.expect(b"QUIT")
+        second.close()
         lines: list[dict[str, Any]] = []
-        while sum(line["text"].startswith("the session is over") for line in lines) < 2:
+        while sum(line["text"].startswith("the client is gone") for line in lines) < 2:
             lines.append(json.loads(process.stdout.readline()))
         said = [(line["way"], line["text"]) for line in lines]
         for line in (
