@@ -93,7 +93,7 @@ class Desk:
             "pid": os.getpid(),
             "since": self._born,
             "sessions": len(visits),
-            "logged_in": sum(protocol.visit.logged_in > 0 for protocol in visits),
+            "logged_in": sum(bool(protocol.visit.user) for protocol in visits),
             "connections": visits.so_far,
         }
 
@@ -143,7 +143,7 @@ class Desk:
         try:
             address = ip_address(subject)
         except ValueError:
-            return bool(visit.logged_in) and self._is_of(protocol, self._canonical(subject))
+            return bool(visit.user) and self._is_of(protocol, self._canonical(subject))
         return bool(visit.peer) and ip_address(visit.peer.partition("%")[0]) == address
 
 
@@ -186,7 +186,7 @@ def _session(protocol: POP3Protocol, now: float) -> dict[str, Any]:
 def _state(protocol: POP3Protocol) -> str:
     if protocol.over:
         return "closing"  # nothing more is done, but the client has not closed yet
-    return "transaction" if protocol.visit.logged_in else "authorization"
+    return "transaction" if protocol.visit.user else "authorization"
 
 
 def _fitting(rows: Iterable[dict[str, Any]], about: Any) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from popd.config import Settings
     from popd.ctl.site import Site
+    from popd.tap import Options
 
 __all__ = ["check", "config", "settings_of"]
 
@@ -83,6 +84,8 @@ def check(path: str, options: tuple[str, ...] = ()) -> Settings:
     from popd.tap import build  # noqa: PLC0415 - likewise
 
     parsed = _parsed(path, options)
+    if parsed["demo"]:
+        raise RefusedError("--demo cannot be checked: it makes what it needs when it starts")
     settings = parsed.settings
     _check_guess_table(settings.guess_table)
     # A supervisor, as that leaves this process alone; who listens on systemd's sockets it knows.
@@ -120,12 +123,12 @@ def _check_guess_table(path: str) -> None:
                 raise RefusedError(f"--guess-table: {error}") from error
 
 
-def _parsed(path: str, options: tuple[str, ...]) -> Any:
+def _parsed(path: str, options: tuple[str, ...]) -> Options:
     """Return the options of ``twistd popd``, parsed."""
     from popd.listen import StartError  # noqa: PLC0415 - see above
-    from popd.tap import Options  # noqa: PLC0415 - likewise
+    from popd.tap import Options as Parser  # noqa: PLC0415 - likewise
 
-    parsed = Options()
+    parsed = Parser()
     try:
         parsed.parseOptions(["--config", path, *options])
     except StartError as error:

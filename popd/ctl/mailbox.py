@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from popd.ctl.site import Site
     from popd.maildrop.stock import Stock
 
-__all__ = ["mailbox", "where_is"]
+__all__ = ["mailbox", "maildir_of", "where_is"]
 
 _NANO = 1e-9
 
@@ -116,12 +116,23 @@ def where_is(site: Site, name: str) -> tuple[str, bytes]:
 
     :raises StoreError: it cannot be told.
     """
-    user = UserName.parse(name, site.default_domain_if_known)
+    domain = site.default_domain_if_known
+    names = {name, str(UserName.parse(name, domain))}
+    return maildir_of(site.maildrop, domain, name, _elsewhere(site, names))
+
+
+def maildir_of(template: str, domain: str, name: str, place: str) -> tuple[str, bytes]:
+    """Return a user's complete name, and the path of his Maildir.
+
+    :param domain: what completes a bare name.
+    :param place: where his mail is instead of where the template says; or empty.
+    :raises StoreError: it can be nowhere.
+    """
+    user = UserName.parse(name, domain)
     if user is None:
         raise RefusedError(f"{name!a}: no user can have this name")
     try:
-        store = MaildirStore.from_template(site.maildrop)
-        return str(user), store.path(user, _elsewhere(site, {str(user), name}))
+        return str(user), MaildirStore.from_template(template).path(user, place)
     except (ValueError, MaildropPermanentError) as error:
         raise UnusableError(str(error)) from error
 

@@ -87,7 +87,7 @@ class Tracer:
             trace = self._traces[token] = _Trace(user)
             self._factory.tracer = self
             for protocol in self._factory.visits:
-                if protocol.visit.logged_in and self._is_of(protocol, user):
+                if protocol.visit.user and self._is_of(protocol, user):
                     protocol.trace(self._teller(protocol))
         trace.fetched = self._now()
         return trace.take()
@@ -106,7 +106,7 @@ class Tracer:
 
     def ended(self, protocol: POP3Protocol) -> None:
         """Somebody is gone."""
-        if protocol.visit.logged_in:
+        if protocol.visit.user:
             why = protocol.visit.why
             self._tell(protocol, "*", f"the client is gone{why and f': {why}'}")
 

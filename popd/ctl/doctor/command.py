@@ -28,7 +28,7 @@ from popd.ctl.doctor.system import (
     check_running,
     check_unit,
 )
-from popd.ctl.mailbox import where_is
+from popd.ctl.mailbox import maildir_of, where_is
 from popd.ctl.output import json_option, show_list
 from popd.ctl.store import RefusedError, StoreError
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from popd.config import Settings
     from popd.ctl.doctor.finding import Check
     from popd.ctl.site import Site
+    from popd.ctl.store import User
 
 __all__ = ["CHECKS", "doctor", "examine"]
 
@@ -65,9 +66,7 @@ _ASK: Final = 5.0
     help="The first line of this file is that user's password.",
 )
 @click.option("--maildrop", "only", metavar="USER", default="", help="Look at this maildrop only.")
-@click.option(
-    "--as", "owner", metavar="USER", default="", help="As whom popd runs, if it does not."
-)
+@click.option("--as", "owner", metavar="USER", default="", help="As whom popd is to run.")
 @click.argument("options", metavar="[-- OPTION...]", nargs=-1)
 @json_option
 @click.pass_context
@@ -134,7 +133,7 @@ def _patient(site: Site, settings: Settings, host: str, owner: str, only: str) -
         uid,
         frozenset(gids),
         running,
-        list(islice(_maildirs(site, only), _MAILDROPS)),
+        list(_maildirs(site, settings, only)),
         deadline=time.monotonic() + _MAIL_TIME,
     )
 
@@ -155,17 +154,18 @@ def _uid(owner: str, running: Mapping[str, Any] | None, settings: Settings) -> i
     return os.geteuid()
 
 
-def _maildirs(site: Site, only: str) -> Iterator[tuple[str, bytes]]:
+def _maildirs(site: Site, settings: Settings, only: str) -> Iterator[tuple[str, bytes]]:
     """Yield users and their Maildirs: one, or all that popctl knows of."""
     if only:
         yield where_is(site, only)
         return
-    names = []
+    users: list[User] = []
     with suppress(StoreError):
-        names = [one.name for one in islice(site.store().users(), _MAILDROPS)]
-    for name in names:
+        users = list(islice(site.store().users(), _MAILDROPS))
+    for one in users:
+        place = one.fields.get("maildrop", "")
         with suppress(StoreError):
-            yield where_is(site, name)
+            yield maildir_of(settings.maildrop, settings.default_domain, one.name, place)
 
 
 def examine(patient: Patient) -> Iterator[Finding]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -55,9 +55,7 @@ def check_clock(_patient: Patient) -> Iterator[Finding]:
     elif said.strip() == "yes":
         yield fine("clock", "it is kept right (NTP)")
     else:
-        yield warning(
-            "clock", "it is not synchronised", "apt install chrony, or set up another NTP"
-        )
+        yield warning("clock", "it is not synchronised", "apt install chrony, or another NTP")
 
 
 def check_unit(_patient: Patient) -> Iterator[Finding]:
@@ -83,32 +81,21 @@ def check_unit(_patient: Patient) -> Iterator[Finding]:
 
 def check_limits(patient: Patient) -> Iterator[Finding]:
     """The processes may open as many files as the sessions need that are let in."""
-    pid = patient.running["processes"][0]["pid"] if _has_process(patient) else 0
-    files = _open_files(pid)
+    processes = patient.running["processes"] if patient.running else []
+    files = _open_files(processes[0]["pid"]) if processes else 0
     if not files:
         yield fine("limits", "popd does not run: how many files it may open is not known")
         return
-    workers = _workers(patient)
+    workers = len(processes)
     room = max(files - _BESIDES, 0) // _PER_SESSION * workers
-    sessions = int(getattr(patient.settings, "max_sessions", 0))
+    wanted = int(getattr(patient.settings, "max_sessions", 0)) or _FEW
     text = f"{files} open files in each of {workers} processes are enough for {room} sessions"
-    if room < (sessions or _FEW):
-        need = -(-(sessions or _FEW) // workers) * _PER_SESSION + _BESIDES
-        least = f", and there may be {sessions}" if sessions else ""
-        yield warning(
-            "limits", text + least, f"LimitNOFILE={need} in the unit, or ulimit -n {need}"
-        )
+    if room < wanted:
+        need = -(-wanted // workers) * _PER_SESSION + _BESIDES
+        remedy = f"for {wanted}: LimitNOFILE={need} in the unit, or ulimit -n {need}"
+        yield warning("limits", text, remedy)
     else:
         yield fine("limits", text)
-
-
-def _has_process(patient: Patient) -> bool:
-    return patient.running is not None and bool(patient.running["processes"])
-
-
-def _workers(patient: Patient) -> int:
-    assert patient.running is not None  # noqa: S101 - or the files were not known
-    return len(patient.running["processes"])
 
 
 def _open_files(pid: int) -> int:
@@ -122,15 +109,18 @@ def _open_files(pid: int) -> int:
 
 def check_fail2ban(_patient: Patient) -> Iterator[Finding]:
     """If fail2ban is there, it looks after popd and understands what popd logs."""
+    if shutil.which("fail2ban-client") is None:
+        yield fine("fail2ban", "it is not here; popd slows guessing down itself")
+        return
     said = output_of("fail2ban-client", "status")
     if said is None:
-        yield fine("fail2ban", "it is not here, or does not run; popd slows guessing down itself")
+        yield warning("fail2ban", "it is here, but does not run", "systemctl start fail2ban")
         return
     jails = re.search(r"Jail list:\s*(.*)", said)
     if jails is None or "popd" not in re.split(r"[,\s]+", jails[1]):
         yield warning("fail2ban", "there is no jail popd", "see etc/fail2ban in popd's source")
         return
-    if not os.path.exists(_FILTER):  # noqa: PTH110 - patched in tests by its name
+    if not Path(_FILTER).exists():
         yield warning("fail2ban", f"there is no {_FILTER}", "see etc/fail2ban in popd's source")
         return
     matched = output_of("fail2ban-regex", _LOG_LINE, _FILTER)
