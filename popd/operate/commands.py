@@ -50,9 +50,12 @@ class Asker(Protocol):
 class Operated(Protocol):
     """All of popd, as operators see it."""
 
-    crew: Crew
     guesses: GuessTable
     reloaded: tuple[float, str] | None
+
+    @property
+    def crew(self) -> Crew:
+        """All processes that serve."""
 
     def reload(self) -> Deferred[str]:
         """Take up the configuration anew; return what is wrong with it, in a line, or ``""``."""

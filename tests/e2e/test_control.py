@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from popd.operate.controlsocket import CLIENTS
 from tests.e2e.server import LIMIT, Client, RunningServer, ServerCase, until
 
 POPCTL = str(Path(sys.executable).with_name("popctl"))
@@ -245,6 +246,16 @@ class OneProcess(ServerCase):
         command = ["/usr/bin/env", "python3", "-c", script, str(self.control)]
         said = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=True)
         self.assertIn("only root and the user", said.stdout)
+
+    def test_many_clients(self) -> None:
+        """More clients than are let are refused; those that go make room."""
+        clients = [Client(str(self.control), greeted=False) for _ in range(CLIENTS)]
+        for client in clients:
+            self.addCleanup(client.close)
+        self.assertIn("too many ask", self.popctl("who", status=1))
+        for client in clients:
+            client.close()
+        until(lambda: self.run_popctl("who").returncode == 0, "nobody is let in any more")
 
     def test_nonsense(self) -> None:
         """What is no question is answered in a line, and popd goes on."""
