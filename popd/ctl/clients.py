@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import plistlib
+import re
 import socket
 import uuid
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ __all__ = ["Access", "access_of", "client_config", "port_of"]
 
 _POP3: Final = 110
 _POP3S: Final = 995
+_HOST: Final = re.compile(r"(?=.{1,253}\Z)(?!-)[a-z0-9-]{1,63}(?:\.(?!-)[a-z0-9-]{1,63})*")
 _SPACE: Final = uuid.UUID("6d1e9e0f-7d0c-5f0b-9d3a-0d2f0a8a7c11")
 """Names in profiles are made in this space, so that a new profile replaces the old one."""
 
@@ -83,8 +85,7 @@ def access_of(site: Site, name: str, host: str) -> Access:
     :raises RefusedError: there is no such host name.
     """
     host = host.rstrip(".").lower()
-    known = UserName.parse(f"x@{host}")
-    if known is None or not all(c.isalnum() or c in ".-" for c in host) or not host.isascii():
+    if not _HOST.fullmatch(host):
         raise RefusedError(f"{host!a} is no name of a host; give --host NAME")
     user = UserName.parse(name, site.default_domain_if_known)
     tls = stls = 0
@@ -96,7 +97,7 @@ def access_of(site: Site, name: str, host: str) -> Access:
 def port_of(endpoints: Sequence[str]) -> int:
     """Return the first TCP port that endpoints listen on beyond this machine; 0 if none does."""
     for endpoint in endpoints:
-        kind, *rest = endpoint.removeprefix("haproxy:").split(":")
+        kind, *rest = re.split(r"(?<!\\):", endpoint.removeprefix("haproxy:"))
         local = any(part in {"interface=127.0.0.1", r"interface=\:\:1"} for part in rest)
         if kind in {"tcp", "tcp6", "ssl"} and rest and not local:
             digits = rest[0].removeprefix("port=")

@@ -53,6 +53,6 @@ def printable(value: object) -> str:
     """Return *value* with nothing in it that could play tricks on a terminal."""
     if isinstance(value, list):
         value = " ".join(map(str, value))
-    elif value is None or value == "":
+    if value is None or value == "":
         value = "-"
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
