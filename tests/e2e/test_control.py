@@ -247,6 +247,33 @@ class OneProcess(ServerCase):
         said = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=True)
         self.assertIn("only root and the user", said.stdout)
 
+    def test_doctor(self) -> None:
+        """A real popd is examined: ports, log-in, certificate, limits."""
+        self.site.deliver("alice", b"Subject: x\n\nx\n")
+        password = self.site.root / "password"
+        password.write_text("secret-of-alice\n")
+        loopback = "interface=127.0.0.1"
+        ran = self.run_popctl(
+            *("doctor", "--json", "--host", "localhost", "--user", "alice"),
+            *("--password-file", str(password), "--"),
+            *("--listen", f"tcp:{self.server.port}:{loopback}"),
+            *("--listen-tls", f"tcp:{self.server.tls_port}:{loopback}"),
+            *("--certificate", str(self.site.certificate)),
+            *("--private-key", str(self.site.private_key)),
+        )
+        found = {row["check"]: row for row in json.loads(ran.stdout)}
+        for check in (
+            *("configuration", "popd", "log-in", "certificate names", "maildrops"),
+            *(f"port tcp:{port}:{loopback}" for port in (self.server.port, self.server.tls_port)),
+            f"certificate at tcp:{self.server.tls_port}:{loopback}",
+        ):
+            self.assertEqual(found[check]["level"], "ok", found[check])
+        self.assertIn("has 1 messages", found["log-in"]["text"])
+        self.assertIn(f"in {self.workers} processes", found["popd"]["text"])
+        self.assertIn(f"in each of {self.workers} processes", found["limits"]["text"])
+        self.assertEqual(found[f"private key {self.site.private_key}"]["level"], "problem")
+        self.assertEqual(ran.returncode, 1)
+
     def test_many_clients(self) -> None:
         """More clients than are let are refused; those that go make room."""
         clients = [Client(str(self.control), greeted=False) for _ in range(CLIENTS)]
