@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -93,10 +94,11 @@ def explain(site: Site, ident: str, log: str, *, as_json: bool) -> None:
 
 def _logged(ident: str, log: str) -> Iterator[str]:
     """Yield the lines of popd's log in which a session is named."""
+    names = re.compile(rf"(?<![\w-]){re.escape(ident)}(?![\w-])")  # and no longer one
     source = _file(log) if log else _journal(ident)
     found = 0
     for line in source:
-        if ident in line and found < _LINES:
+        if found < _LINES and names.search(line):
             found += 1
             yield line.rstrip("\n")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from popd.ctl.store import RefusedError, UnusableError
@@ -54,7 +55,8 @@ class Remote:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(TIMEOUT)
                 connection.connect(self._path)
-                connection.sendall(question)
+                with suppress(BrokenPipeError):  # it may have said why it does not listen
+                    connection.sendall(question)
                 connection.settimeout(timeout)
                 with connection.makefile("rb") as answers:
                     while line := answers.readline(_LINE):

@@ -66,6 +66,7 @@ class Session:
     """What the server says first."""
 
     _challenge = b""
+    _last_words = b""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -77,7 +78,6 @@ class Session:
         self._waiting: Event | None = None
         self._answer: Event | None = None
         self._errors = 0
-        self._last_words = b""
 
     @property
     def logged_in(self) -> bool:

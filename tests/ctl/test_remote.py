@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import tempfile
 import threading
@@ -82,6 +83,43 @@ class Remotes(RemoteCase):
             server.bind(self.path)
             server.listen(1)
             self.assertIn("did not answer within 0.05 seconds", self.unusable(0.05))
+
+
+class Explanations(RemoteCase):
+    """popctl explain, where popd does not run any more."""
+
+    def setUp(self) -> None:
+        """Have a log, and a place for programs."""
+        super().setUp()
+        self.patch(os, "environ", {**os.environ, "PATH": str(self.directory)})
+        self.log = self.directory / "popd.log"
+        self.log.write_text("a b-1 x\nb-12\nc b-1\x1b\n" + "b-7\n" * 999)
+
+    def explain(self, *arguments: str, status: int = 0) -> str:
+        """Explain something."""
+        return self.popctl("--control", self.path, "explain", *arguments, status=status)
+
+    def test_log(self) -> None:
+        """The log may know, and is shown so that it plays no tricks; not all of it."""
+        said = self.explain("b-1", "--log", str(self.log))
+        self.assertEqual(said, "a b-1 x\nc b-1\N{REPLACEMENT CHARACTER}\n")
+        self.assertEqual(len(self.explain("b-7", "--log", str(self.log)).splitlines()), 200)
+        self.assertIn("No such file", self.explain("b-7", "--log", "/nowhere", status=5))
+
+    def test_nobody(self) -> None:
+        """If neither popd nor a log is there, that is said."""
+        self.assertIn("popd does not run", self.explain("b-1", status=5))
+        self.assertIn("popd does not run", self.explain("b-3", "--log", str(self.log), status=5))
+
+    def test_journal(self) -> None:
+        """Journald is asked, in a way that nothing in an id can change."""
+        program = self.directory / "journalctl"
+        program.write_text('#!/bin/sh\nfor each; do echo "$each"; done\n')
+        program.chmod(0o755)
+        self.assertEqual(self.explain("b-1"), "--grep=b-1\n")
+        self.assertIn("popd does not run", self.explain("b$(id)", status=5))
+        program.write_text("#!/nowhere\n")
+        self.assertIn("popd does not run", self.explain("b-1", status=5))
 
 
 class Commands(RemoteCase):
