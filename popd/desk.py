@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from ipaddress import ip_address
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.internet.defer import maybeDeferred
 
+from popd.auth.account import Client
 from popd.maildrop.user import UserName
 from popd.server.trace import Tracer
 
@@ -140,11 +140,10 @@ class Desk:
         visit = protocol.visit
         if subject == visit.ident:
             return True
-        try:
-            address = ip_address(subject)
-        except ValueError:
-            return bool(visit.user) and self._is_of(protocol, self._canonical(subject))
-        return bool(visit.peer) and ip_address(visit.peer.partition("%")[0]) == address
+        address = Client(subject).ip
+        if address is not None:
+            return Client(visit.peer).ip == address
+        return bool(visit.user) and self._is_of(protocol, self._canonical(subject))
 
 
 class Alone:

@@ -43,9 +43,7 @@ def who(site: Site, subject: str, *, as_json: bool) -> None:
     An address or a session's id will do as well.
     """
     rows = list(_sessions(site.remote(), subject))
-    if rows and not as_json:
-        click.echo("  ".join(_HEAD), err=True)
-    show_list(rows, _cells, as_json=as_json)
+    show_list(rows, _cells, as_json=as_json, head=_HEAD)
 
 
 def _sessions(remote: Remote, subject: str) -> Iterator[dict[str, Any]]:

@@ -31,13 +31,22 @@ def show_fields(fields: Mapping[str, str]) -> str:
 
 
 def show_list(
-    rows: Sequence[Row], cells: Callable[[Row], Sequence[object]], *, as_json: bool
+    rows: Sequence[Row],
+    cells: Callable[[Row], Sequence[object]],
+    *,
+    as_json: bool,
+    head: Sequence[str] = (),
 ) -> None:
-    """Write a list: all of each row as JSON, or the *cells* of each as a table without a head."""
+    """Write a list: all of each row as JSON, or the *cells* of each as a table.
+
+    :param head: what stands above the columns, if there is any row.
+    """
     if as_json:
         click.echo(json.dumps(list(rows), indent=2))
         return
     table = [[printable(cell) for cell in cells(row)] for row in rows]
+    if head and table:
+        table.insert(0, list(head))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))

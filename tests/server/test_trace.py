@@ -161,6 +161,9 @@ class DeskTests(DeskCase):
         for subject in ("ann", "joe@example.com", "192.0.2.2", "x-1", "@"):
             self.assertEqual(self.sessions(subject=subject), [])
         self.assertEqual(len(self.sessions(subject="2001:DB8:0::1")), 1)
+        self.connect("::ffff:192.0.2.7")
+        self.connect("")
+        self.assertEqual(len(self.sessions(subject="192.0.2.7")), 1)
 
     def test_kick(self) -> None:
         """Sessions are ended, each once, and with a reason."""
