@@ -207,6 +207,28 @@ class OneProcess(ServerCase):
         process.send_signal(signal.SIGINT)
         self.assertEqual(process.wait(LIMIT), 0)
 
+    def test_slow_trace(self) -> None:
+        """Who does not read loses lines, hears how many, and holds up nobody."""
+        client = self.logged_in("alice")
+        with Client(str(self.control), greeted=False) as onlooker:
+            onlooker.send(b'{"ask": "trace", "about": {"user": "alice@example.org"}}\n')
+            until(lambda: len(client.ask(b"NOOP")) and select_readable(onlooker.socket), "no trace")
+            for _ in range(20):
+                client.send(b"NOOP\r\n" * 500)
+                for _ in range(500):
+                    self.assertEqual(client.line(), b"+OK")
+            lost, seen = 0, 0
+            while lost + seen < 2 * 20 * 500:
+                while b"\n" not in onlooker._buffer:
+                    self.assertTrue(onlooker.receive())
+                line, _, rest = bytes(onlooker._buffer).partition(b"\n")
+                onlooker._buffer[:] = rest
+                answer = json.loads(line)["answer"]
+                lost += answer["lost"]
+                seen += len(answer["lines"])
+            self.assertGreater(lost, 0)
+            self.assertGreater(seen, 900)
+
     def test_drain(self) -> None:
         """Popd ends, and takes its socket along."""
         self.popctl("drain")
