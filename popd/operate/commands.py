@@ -9,6 +9,7 @@ from dataclasses import asdict
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from popd import __version__
@@ -18,8 +19,6 @@ from popd.server.trace import TRACES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
-
-    from twisted.internet.defer import Deferred
 
     from popd.auth.tablefile import GuessTable
     from popd.desk import Crew
@@ -154,7 +153,9 @@ class Commands:
         return forgive(self._server.guesses, _text(about, "subject", ""))
 
     async def _reload(self, _about: dict[str, Any]) -> str:
-        return await self._server.reload()
+        done: Deferred[str] = Deferred()
+        self._server.reload().addBoth(done.callback)  # whoever asked may go: it is not broken off
+        return await done
 
     async def _drain(self, _about: dict[str, Any]) -> None:
         # The answer goes first: with nobody there, popd ends at once.

@@ -235,6 +235,17 @@ class CallerTests(SynchronousTestCase):
         self.server.problem = "no good"
         self.assertEqual(self.ask("reload"), "no good")
 
+    def test_gone_while_reloading(self) -> None:
+        """A reload goes on, though nobody waits for it any more."""
+        cancelled: list[Deferred[str]] = []
+        reloading: Deferred[str] = Deferred(cancelled.append)
+        self.patch(self.server, "reload", lambda: reloading)
+        caller, wire = self.say("reload")
+        self.lose(caller)
+        self.assertEqual(cancelled, [])
+        reloading.callback("")
+        self.assertEqual(wire.value(), b"")
+
     def test_drain(self) -> None:
         """Popd drains once it has said that it will."""
         self.ask("drain")
