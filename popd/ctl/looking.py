@@ -40,8 +40,8 @@ def trace(site: Site, name: str, *, as_json: bool) -> None:
     """
     name = _complete(site, name)
     answers = site.remote().listen("trace", user=name)
-    say(f"{name} is looked on; Control-C ends that")
     try:
+        say(f"{name} is looked on; Control-C ends that")
         for answer in answers:
             for line in answer["lines"]:
                 click.echo(json.dumps(line) if as_json else _line(line))
