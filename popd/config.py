@@ -68,6 +68,8 @@ class Settings:
     :param guess_table: path of the file that keeps what is known of guesses; empty for none.
     :param state_directory: path of the directory with what has to outlast popd: the last uses of
         app passwords, and of what keys are made up for users who have none.
+    :param control: path of the socket where ``popctl`` is answered; empty for the usual one if that
+        can be had, ``none`` for none.
     :param maildrop: a template of where the users' maildrops are.
     :param default_domain: completes a bare user name.
     :param cleartext_login: who may log in without TLS.
@@ -100,6 +102,7 @@ class Settings:
     client_ca: str = ""
     guess_table: str = ""
     state_directory: str = "/var/lib/popd"
+    control: str = ""
     maildrop: str = ""
     default_domain: str = ""
     cleartext_login: CleartextLogin = "never"

@@ -54,7 +54,8 @@ class Door:
     def __init__(self, settings: Settings, before: Door | None = None) -> None:
         # What looks up host names needs it later, when popd may read less than whoever starts it.
         codecs.lookup("idna")
-        self._domain = settings.default_domain
+        self.domain = settings.default_domain
+        """What completes a bare user name."""
         self._checkers = [_checker(description) for description in settings.auth]
         self._ttl = settings.auth_cache_ttl
         state = Path(settings.state_directory)
@@ -72,13 +73,14 @@ class Door:
             """Which ways to log in there are."""
         self._guess_table = settings.guess_table
         with starting("--guess-table"):
-            self._guesses: GuessTable = (
-                before._guesses  # noqa: SLF001 - it is one of these
+            self.guesses: GuessTable = (
+                before.guesses
                 if before and before._guess_table == settings.guess_table  # noqa: SLF001
                 else GuessTable.open(Path(settings.guess_table))
                 if settings.guess_table
                 else GuessTable.in_memory()
             )
+            """What is known of wrong guesses, by all processes together."""
         with starting("--maildrop"):
             recent = SnapshotCache(settings.cache_size * _MEGABYTE, settings.clock_skew)
             store = MaildirStore.from_template(settings.maildrop, settings.missing_maildrop, recent)
@@ -90,7 +92,7 @@ class Door:
 
     def portal(self, clock: IReactorTime) -> Portal:
         """Return where credentials become maildrops, for the process whose clock this is."""
-        return Portal(self._realm, [self._chain(clock, Guard(self._guesses))])
+        return Portal(self._realm, [self._chain(clock, Guard(self.guesses))])
 
     def _record(self, account: Account, client: Client) -> Deferred[str]:
         """See `Admission`: this waits for a disk."""
@@ -99,7 +101,7 @@ class Door:
     def _chain(self, clock: IReactorTime | None = None, guard: Guard | None = None) -> CheckerChain:
         return CheckerChain(
             [Link(checker, policy, name) for checker, policy, name in self._checkers],
-            self._domain,
+            self.domain,
             CredentialCache(self._ttl),
             clock=clock,
             guard=guard,

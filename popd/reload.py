@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
@@ -180,6 +181,7 @@ class Reloader:
         except Exception as error:  # noqa: BLE001 - whatever it was, popd goes on as it was
             self._log.failure("Reload broken off")
             problem = f"{type(error).__name__}: {error}"
+        self._server.reloaded = time.time(), problem
         if problem:
             self._log.critical("Not reloaded: {problem}; all stays as it was", problem=problem)
         else:

@@ -59,15 +59,18 @@ class Service(MultiService):
     :param reactor: the process's own.
     :param factory: serves connections.
     :param patience: seconds that sessions may go on when this is to stop.
+    :param domain: what completes a bare user name.
     """
 
     _log: ClassVar = Logger()
 
-    def __init__(self, reactor: Any, factory: POP3Factory, patience: float) -> None:
+    def __init__(
+        self, reactor: Any, factory: POP3Factory, patience: float, domain: str = ""
+    ) -> None:
         super().__init__()
         self.reactor = reactor
         self.factory = factory
-        self.desk = Desk(factory)
+        self.desk = Desk(factory, domain)
         """Answers operators for the process."""
         self.patience = patience
         self._end: Deferred[None] | None = None
@@ -167,7 +170,7 @@ class Serving:
         journal = Journal()
         gate = Gate(self._limits, self.registry, journal, reactor, seat)
         factory = self._factory(reactor, offload, journal, Visits(seat), gate)
-        service = Service(reactor, factory, self._patience)
+        service = Service(reactor, factory, self._patience, self.door.domain)
         offload.setServiceParent(service)
         self._open(service.factory)
         reactor.suggestThreadPoolSize(self._hashers)
@@ -185,7 +188,8 @@ class Serving:
             service.reactor, before.offload, before.journal, before.visits, before.gate
         )
         factory.watch = before.watch
-        service.factory = service.desk.factory = factory
+        service.factory = factory
+        service.desk.serve(factory, self.door.domain)
         service.patience = self._patience
         self._open(factory)
 

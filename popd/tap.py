@@ -6,7 +6,7 @@ import atexit
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.application.service import MultiService
@@ -23,6 +23,8 @@ from popd.door import starting
 from popd.listen import Listener, Purpose, StartError, parse_endpoint
 from popd.logs import bridge
 from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW
+from popd.operate.commands import Commands
+from popd.operate.controlsocket import ControlSocket
 from popd.probe import Watchman, targets
 from popd.reload import Plan, Reloader
 from popd.serve import DRAIN_TIMEOUT
@@ -32,11 +34,13 @@ from popd.server.reactor import make_lean
 from popd.workers import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IProtocolFactory
 
+    from popd.auth.tablefile import GuessTable
+    from popd.desk import Crew
     from popd.server.tls import Served
 
 __all__ = ["Options", "Server", "build", "makeService"]
@@ -62,6 +66,8 @@ _HELP: Final = {
     "guess-table": "A file that keeps what is known of password guessing.  (default: none, and a"
     " restart forgets it)",
     "state-directory": "Where things are kept that have to outlast popd.  (default: /var/lib/popd)",
+    "control": "The socket where popctl is answered; none for none.  (default: /run/popd/control,"
+    " if that can be had)",
     "workers": "How many processes serve; auto is one for each processor.  (default: auto)",
     "auth-cache-ttl": "Seconds that a verified password counts without being verified again; 0"
     " verifies every time.  (default: 300)",
@@ -203,6 +209,9 @@ class Server(MultiService):
         self.listeners: list[Listener] = []
         self.reloader: Reloader
         self.notifier = systemd.Notifier({})
+        self.control: ControlSocket | None = None
+        self.reloaded: tuple[float, str] | None = None
+        """When the configuration was taken up anew last, and what was wrong with it."""
 
     def privilegedStartService(self) -> None:
         """Bind all ports.
@@ -212,11 +221,16 @@ class Server(MultiService):
         hasten(globalLogPublisher, self._log_format)
         with suppress(ValueError):  # not the main thread, so that signals are others' business
             signal.signal(signal.SIGHUP, lambda *_: self._soon(self.reload))
-        try:
+        with _told():
             super().privilegedStartService()
-        except StartError as error:
-            _tell(error)
-            raise
+
+    def startService(self) -> None:
+        """Serve.
+
+        :raises StartError: something cannot be had.  The text went to stderr, too.
+        """
+        with _told():
+            super().startService()
 
     def listener(
         self,
@@ -281,6 +295,17 @@ class Server(MultiService):
         """Return all certificates that are in use."""
         return self.reloader.certificates()
 
+    @property
+    def crew(self) -> Crew:
+        """All processes that serve."""
+        service = self.reloader.service
+        return service if isinstance(service, Supervisor) else Alone(service.desk)
+
+    @property
+    def guesses(self) -> GuessTable:
+        """What is known of guesses."""
+        return self.reloader.plan.serving.door.guesses
+
     def _hurry(self) -> None:
         self.reloader.service.hurry()
 
@@ -325,16 +350,29 @@ def build(options: Options, reactor: Any) -> Server:
     server.reloader.service.setServiceParent(server)
     server.notifier = notifier = systemd.Notifier(os.environ)
     if notifier:
-        service = server.reloader.service
-        crew = service if isinstance(service, Supervisor) else Alone(service.desk)
         watchman = Watchman(
-            reactor, notifier, plan.insider, lambda: targets(server.listeners), crew
+            reactor, notifier, plan.insider, lambda: targets(server.listeners), server.crew
         )
         watchman.setServiceParent(server)
+    if settings.control != "none":
+        server.control = ControlSocket(reactor, settings.control, Commands(reactor, server))
+        server.control.setServiceParent(server)
+        if isinstance(server.reloader.service, Supervisor):
+            server.reloader.service.forget.append(server.control.let_go)
     if options["demo"]:
         guide = demo.Guide(demo.DIRECTORY, settings.certificate, password, server.listeners)
         guide.setServiceParent(server)
     return server
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell whoever starts popd, too, why that is not possible."""
+    try:
+        yield
+    except StartError as error:
+        _tell(error)
+        raise
 
 
 def _tell(error: StartError) -> None:

@@ -115,6 +115,8 @@ class Supervisor(Service):
         self._serve = serve
         self._vacate = vacate
         self._workers: dict[int, _Worker] = {}
+        self.forget: list[Callable[[], object]] = []
+        """What to call in a worker, to let go of what is the supervisor's alone."""
         self._looks = LoopingCall(self._look)
         self._looks.clock = reactor
 
@@ -279,6 +281,8 @@ class Supervisor(Service):
             signal.set_wakeup_fd(-1)
             for other in self._workers.values():
                 other.channel.let_go()
+            for forget in self.forget:
+                forget()
             reactor = _fresh_reactor(self._reactor)
             del sys.modules["twisted.internet.reactor"]
             installReactor(reactor)

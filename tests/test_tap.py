@@ -164,8 +164,7 @@ class BuildTests(TapTestCase):
     def test_workers(self) -> None:
         """With several workers a supervisor forks them, and itself accepts no connection."""
         server = build(parsed(*MINIMUM, "--workers", "3"), FakeReactor())
-        supervisor = server.services[-1]
-        self.assertIsInstance(supervisor, Supervisor)
+        self.assertIsInstance(server.reloader.service, Supervisor)
         self.assertFalse(server.listeners[0]._accepting)
 
     def test_one_worker(self) -> None:

@@ -120,7 +120,7 @@ class CloseReason(enum.Enum):
     QUIT = "quit"
     TOO_MANY_ERRORS = "too many bad commands"
     INJECTION = "plaintext behind STLS"
-    DISMISSED = "dismissed"
+    DISMISSED = "ended by popd"
 
 
 @dataclass(frozen=True, slots=True)

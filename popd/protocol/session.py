@@ -39,6 +39,8 @@ from popd.protocol.transaction import Transaction
 from popd.protocol.xclient import MARK
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from popd.protocol.channel import Bindings, Channel
     from popd.protocol.credentials import ScramKeys
     from popd.protocol.snapshot import Snapshot
@@ -68,6 +70,9 @@ class Session:
     :param ident: what it is called in replies that ask for help, in ASCII; may be empty.
     """
 
+    tell: Callable[[str, str], object]
+    """Is told what is said, while somebody looks on: see `popd.protocol.trace`."""
+
     __slots__ = (
         "_answer",
         "_challenge",
@@ -78,6 +83,7 @@ class Session:
         "_lines",
         "_phase",
         "_waiting",
+        "tell",
     )
 
     def __init__(self, channel: Channel, ident: str = "") -> None:
@@ -128,6 +134,7 @@ class Session:
             return PAUSED
         elif self._farewell is not None:
             event = Close(self._farewell, CloseReason.DISMISSED)
+            self._farewell = None
         else:
             line = self._lines.next()
             if line is None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from popd.protocol.credentials import ScramKeys
     from popd.server.offload import Offload
     from popd.server.tls import ServerTLS
+    from popd.server.trace import Tracer
 
 __all__ = ["CleartextLogin", "POP3Factory"]
 
@@ -55,6 +56,9 @@ class POP3Factory(Factory):
     """
 
     noisy = False
+
+    tracer: Tracer | None = None
+    """Is told what is said in some sessions, while somebody looks on."""
 
     def __init__(  # noqa: PLR0913 - there is much that they have in common
         self,

@@ -109,6 +109,8 @@ class Guest(Connection):
         self.factory.gate.end(self)
         self.factory.visits.end(self.visit)
         self.factory.journal.ended(self.visit, self._clock.seconds())
+        if self.factory.tracer is not None:
+            self.factory.tracer.ended(cast("POP3Protocol", self))
 
     def _take_for(self, said: Introduction) -> None:
         """Take the client for whom a proxy says that it is."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from popd.protocol.snapshot import Snapshot
     from popd.server.factory import POP3Factory
+    from popd.server.protocol import POP3Protocol
 
     Refusal = UnauthorizedLogin | LoginTooSoonError | MaildropError | AuthTemporaryError
 
@@ -161,6 +162,8 @@ class LoginConnection(Guest):
         self.factory.journal.let_in(visit, visit.logged_in - self._asked)
         self._maildrop, self._prompt = maildrop, prompt
         self._snapshot, self._holding = snapshot, True
+        if self.factory.tracer is not None:
+            self.factory.tracer.let_in(cast("POP3Protocol", self))
         self._session.authenticated(snapshot, may_delete=account is None or not account.no_delete)
 
     def _shut_out(self, claim: Claim, error: Refusal) -> None:

@@ -26,6 +26,7 @@ from popd.protocol.events import (
     Stream,
 )
 from popd.protocol.message import encode
+from popd.protocol.trace import trace
 from popd.server.bindings import tls_reason
 from popd.server.login import LoginConnection, problem_of
 from popd.server.transfer import Transfer
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from popd.maildrop.interfaces import IMaildrop
+    from popd.protocol.trace import Tell
     from popd.server.factory import POP3Factory
 
 __all__ = ["PROMPT_LIMIT", "POP3Protocol"]
@@ -110,6 +112,10 @@ class POP3Protocol(LoginConnection):
             self.visit.ends(why)
             self._session.dismiss(reply)
             self.advance()
+
+    def trace(self, tell: Tell | None) -> None:
+        """Have what is said in this session told, or no more; see `popd.protocol.trace`."""
+        trace(self._session, tell)
 
     def timed_out(self, *, reads: bool) -> None:
         """See `Connection.timed_out`."""

@@ -55,7 +55,7 @@ class Served:
     """A certificate that popd shows to clients.
 
     :param path: where it was read from.
-    :param names: the host names that it is for, in lower case; ``*.`` may be in front.
+    :param names: which hosts it is for, see `names_of`; ``*.`` may be in front.
     :param not_after: when it expires, in UTC.
     """
 
@@ -103,6 +103,17 @@ class ServerTLS:
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Return a new connection (Twisted's `IOpenSSLServerConnectionCreator`)."""
         return SSL.Connection(self.context, None)
+
+
+def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Return which hosts a certificate is for (RFC 6125): names in lower case, then addresses."""
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, ValueError):
+        return ()
+    names = extension.value.get_values_for_type(x509.DNSName)
+    addresses = extension.value.get_values_for_type(x509.IPAddress)
+    return (*map(str.lower, names), *map(str, addresses))
 
 
 def load_context(certificates: Sequence[str], private_keys: Sequence[str] = ()) -> ServerTLS:
@@ -171,15 +182,6 @@ def add_certificate(context: SSL.Context, path: str, key_path: str) -> tuple[str
     raise ValueError(
         f"{key_path}: TLS has no use for this kind of key; {', '.join(_KINDS)} will do"
     )
-
-
-def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
-    """Return the host names that a certificate is for (RFC 6125), in lower case."""
-    try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        return ()
-    return tuple(name.lower() for name in extension.value.get_values_for_type(x509.DNSName))
 
 
 def _select_alpn(_connection: SSL.Connection, offered: list[bytes]) -> bytes:

@@ -188,6 +188,11 @@ class Visits:
         """Yield all connections, the oldest first, as they are now."""
         return iter(list(self._present.values()))
 
+    @property
+    def so_far(self) -> int:
+        """How many there have been since the process began."""
+        return self._count
+
     def __len__(self) -> int:
         """Return how many there are."""
         return len(self._present)
