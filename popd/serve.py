@@ -72,6 +72,7 @@ class Serving:
         self._hashers = hashers
         self._limits = limits
         self.registry = Registry()
+        self.registry.prepare(limits)
         """What all processes have counted."""
         self._insider = insider or Insider()
 
