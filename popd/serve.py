@@ -157,6 +157,7 @@ class Serving:
         self._hashers = hashers
         self._limits = limits
         self.registry: Registry = before.registry if before else Registry()
+        self.registry.prepare(limits)
         """What all processes have counted."""
         self._insider = insider or Insider()
         self._patience = patience

@@ -33,11 +33,9 @@ class Allowance:
 
     def __init__(self) -> None:
         octets = _BUCKETS * (1 + Scores.OCTETS)
-        descriptor = os.memfd_create("popd-allowance", os.MFD_CLOEXEC)
-        os.ftruncate(descriptor, octets)
-        memory = memoryview(mmap.mmap(descriptor, octets))
+        memory = memoryview(mmap.mmap(-1, octets))
         self._table = Scores(memory[:_BUCKETS], memory[_BUCKETS:])
-        self._lock = Lock(descriptor)
+        self._lock = Lock(os.memfd_create("popd-allowance", os.MFD_CLOEXEC))
         self._secret = secrets.token_bytes(16)
 
     def spent(self, user: bytes, now: float) -> int:

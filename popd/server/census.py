@@ -8,7 +8,6 @@ same time at least one sees the other: for once both may be kept out, but a limi
 from __future__ import annotations
 
 import mmap
-import os
 import secrets
 import sys
 from functools import lru_cache
@@ -54,16 +53,6 @@ def settle() -> None:
         pass
 
 
-def _memory(name: str, octets: int) -> mmap.mmap:
-    """Return memory that forked processes share, and of which pages are taken as they are used."""
-    descriptor = os.memfd_create(f"popd-{name}", os.MFD_CLOEXEC)
-    try:
-        os.ftruncate(descriptor, octets)
-        return mmap.mmap(descriptor, octets)
-    finally:
-        os.close(descriptor)
-
-
 class LimitError(Exception):
     """There are as many as there may be."""
 
@@ -74,13 +63,11 @@ class Tally:
     A process has 8,192 buckets of sixteen words: 48 bits of a key's hash, and how often the process
     has it.  The hash has a secret, so that nobody can choose who shares a bucket with whom; and two
     keys are taken for one only if all bits agree, those that choose the bucket included.
-
-    :param name: what is counted, as the kernel lists it.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self) -> None:
         self._secret = secrets.token_bytes(16)
-        self.octets = _memory(name, SEATS * _SEAT)
+        self.octets = mmap.mmap(-1, SEATS * _SEAT)  # forked processes share it
         self.words = memoryview(self.octets).cast("Q")
         self.find = lru_cache(_CACHED)(self._hash)
         """Returns what an `Entry` for a key is made of."""
@@ -193,9 +180,9 @@ class Census:
     """All that is counted; to be made before a fork, and kept as long as any process lives."""
 
     def __init__(self) -> None:
-        self.addresses = Tally("addresses")
-        self.users = Tally("users")
-        memory = memoryview(_memory("sessions", SEATS * (_WORD + 1)))
+        self.addresses = Tally()
+        self.users = Tally()
+        memory = memoryview(mmap.mmap(-1, SEATS * (_WORD + 1)))
         self.sessions = memory[: SEATS * _WORD].cast("Q")
         """How many sessions the process on each seat has; it alone writes there."""
         self.taken = memory[SEATS * _WORD :]

@@ -105,7 +105,13 @@ class Registry:
 
     def __init__(self) -> None:
         self.census = Census()
-        self.allowance = Allowance()
+        self.allowance: Allowance | None = None
+        """What users have downloaded, if that is limited."""
+
+    def prepare(self, limits: Limits) -> None:
+        """Make what these limits need besides; what is there stays."""
+        if limits.per_day and self.allowance is None:
+            self.allowance = Allowance()
 
     def vacate(self, seat: int) -> None:
         """Forget the sessions of the process on a seat, which is no more."""
@@ -134,11 +140,11 @@ class Gate:
     ) -> None:
         self._clock = clock
         self._crowd: Crowd | None = None
+        self._registry = registry
         self.renew(limits)
         self._census = registry.census
         self._addresses = registry.census.addresses.row(seat)
         self._users = registry.census.users.row(seat)
-        self._allowance = registry.allowance
         self._journal = journal
         self._seat = seat
         self._now = now
@@ -161,6 +167,8 @@ class Gate:
         """From where each connection must begin with a PROXY header; None if from nowhere."""
         self.relays = limits.relays or None
         """From where XCLIENT is believed; None if from nowhere."""
+        self._registry.prepare(limits)
+        self._allowance = self._registry.allowance if limits.per_day else None
         if not limits.watch_crowds:
             self._crowd = None
         elif self._crowd is None:
@@ -249,15 +257,15 @@ class Gate:
 
     def may_download(self, visit: Visit) -> bool:
         """Return whether a user may download one more message today."""
-        most = self.limits.per_day
-        if not most or self._allowance.spent(visit.user.encode(), self._now()) < most:
+        allowance, most = self._allowance, self.limits.per_day
+        if allowance is None or allowance.spent(visit.user.encode(), self._now()) < most:
             return True
         self._refuse(visit, "max-download-per-day", most / MEGABYTE)
         return False
 
     def downloaded(self, visit: Visit, octets: int) -> None:
         """Count what a user has downloaded."""
-        if self.limits.per_day and octets:
+        if self._allowance is not None:
             self._allowance.spend(visit.user.encode(), octets, self._now())
 
     def _enter_address(self, visit: Visit, seats: int) -> bool:

@@ -77,7 +77,9 @@ class OneProcess(ServerCase):
         self.assertEqual(self.json("who", "192.0.2.1"), [])
         head, line = self.popctl("who", alice["ident"]).splitlines()
         self.assertEqual(head.split()[:3], ["ID", "USER", "FROM"])
-        self.assertRegex(line, rf"\A{alice['ident']}  alice@example\.org  127\.0\.0\.1  transaction  20")
+        self.assertRegex(
+            line, rf"\A{alice['ident']}  alice@example\.org  127\.0\.0\.1  transaction  20"
+        )
 
     def test_kick(self) -> None:
         """Who is kicked hears of it between two commands, and loses no mail."""

@@ -25,7 +25,7 @@ class TallyTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make a tally that three processes write to."""
-        self.tally = Tally("test")
+        self.tally = Tally()
         self.rows = [self.tally.row(seat) for seat in range(3)]
 
     def test_limit(self) -> None:
@@ -91,7 +91,7 @@ class TallyTests(SynchronousTestCase):
     @given(st.lists(st.tuples(st.booleans(), st.integers(0, 2), st.sampled_from([b"a", b"b"]))))
     def test_as_counted_by_hand(self, steps: list[tuple[bool, int, bytes]]) -> None:
         """It is what a table of all would say."""
-        tally = Tally("test")
+        tally = Tally()
         rows = [tally.row(seat) for seat in range(3)]
         table: dict[tuple[int, bytes], list[Entry]] = defaultdict(list)
         for come, seat, key in steps:
@@ -151,7 +151,7 @@ class CensusTests(SynchronousTestCase):
 
     def test_race(self) -> None:
         """Processes that count as fast as they can never exceed a limit together."""
-        tally = Tally("test")
+        tally = Tally()
         reader, writer = os.pipe()
         children = []
         for seat in range(3):

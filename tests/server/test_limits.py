@@ -18,6 +18,7 @@ from popd.auth.chain import CheckerChain
 from popd.auth.realm import MaildropRealm
 from popd.maildrop.memory import MemoryBox, MemoryStore
 from popd.protocol.proxy import Introduction
+from popd.server.allowance import Allowance
 from popd.server.factory import POP3Factory
 from popd.server.journal import Journal
 from popd.server.limits import (
@@ -328,14 +329,14 @@ class DownloadTests(LimitCase):
         """By default there is no limit, and nothing is counted."""
         self.set_up(Limits())
         protocol, _ = self.log_in()
-        with mock.patch.object(self.registry.allowance, "spend") as spend:
+        with mock.patch.object(Allowance, "spend") as spend:
             protocol.dataReceived(b"RETR 1\r\nRETR 1\r\n")
         spend.assert_not_called()
+        self.assertIsNone(self.registry.allowance)
 
     def test_much(self) -> None:
         """A count that would be too large for its place stays the largest."""
-        self.set_up(Limits(per_day=1))
-        allowance = self.registry.allowance
+        allowance = Allowance()
         for _ in range(3):
             allowance.spend(b"joe", 10**13, 0.0)
         self.assertEqual(allowance.spent(b"joe", 0.0), (1 << 44) - 1)
