@@ -108,6 +108,7 @@ class POP3Factory(Factory):
         account = self._chain.remembered(claim)
         if account is None:
             return None
+        self.journal.recognised()
         avatar = self.portal.realm.requestAvatar(account, None, IMaildrop)
         return None if isinstance(avatar, Deferred) else avatar[1]
 

@@ -109,6 +109,8 @@ class POP3Protocol(Connection):
         self._session = Session(self.factory.channel(peer, bindings))
         super().connectionMade()
         self.visit = self.factory.visits.begin(self, self._peer, self.begun)
+        if self._secure:
+            self.visit.transport = "tls"
         self.factory.journal.began(self.visit)
         self.write(self._session.greeting)
 
@@ -205,6 +207,7 @@ class POP3Protocol(Connection):
         except AuthTemporaryError as error:
             self._note(LogLevel.warn, "Log-in failed", username, mechanism, f": {error}")
             self._session.denied(Problem.TEMPORARY)
+            self.factory.journal.shut_out(self.visit, mechanism, "temporary", username, str(error))
         except CancelledError:
             self.end()
         else:
@@ -223,7 +226,7 @@ class POP3Protocol(Connection):
             return True
         if maildrop is None or snapshot is None:
             return False
-        self._let_in(claim, maildrop, prompt, snapshot)
+        self._let_in(claim, maildrop, prompt, snapshot, remembered=True)
         return True
 
     async def _authenticate(self, claim: Claim) -> None:
@@ -234,15 +237,15 @@ class POP3Protocol(Connection):
             _, avatar, _ = await self.wait(login)
             maildrop = cast("IMaildrop", avatar)
             prompt = IPromptMaildrop(maildrop, None)
-            snapshot = prompt.open_promptly() if prompt else None
-            if snapshot is None:
-                snapshot = await self._off(maildrop.open)
+            at_once = prompt.open_promptly() if prompt else None
+            snapshot = await self._off(maildrop.open) if at_once is None else at_once
         except (UnauthorizedLogin, LoginTooSoonError, MaildropError, AuthTemporaryError) as error:
             self._shut_out(claim, error)
         except CancelledError:
             self.end()
         else:
-            self._let_in(claim, maildrop, prompt, snapshot)
+            self._let_in(claim, maildrop, prompt, snapshot, remembered=at_once is not None)
+            self.factory.journal.duplicates(getattr(maildrop, "duplicates", 0))
         finally:
             self._idle_login = None
 
@@ -252,6 +255,8 @@ class POP3Protocol(Connection):
         maildrop: IMaildrop,
         prompt: IPromptMaildrop | None,
         snapshot: Snapshot,
+        *,
+        remembered: bool,
     ) -> None:
         account = claim.account
         name, by = claim.username, ""
@@ -264,19 +269,22 @@ class POP3Protocol(Connection):
         self._note(LogLevel.info, "Log-in", name, claim.mechanism, by=by)
         visit, now = self.visit, self._clock.seconds()
         visit.user, visit.mechanism, visit.logged_in = name, claim.mechanism, now
-        self.factory.journal.let_in(visit, now - self._asked)
+        self.factory.journal.let_in(visit, now - self._asked, remembered=remembered)
         self._maildrop, self._prompt = maildrop, prompt
         self._snapshot, self._holding = snapshot, True
         self._session.authenticated(snapshot, may_delete=account is None or not account.no_delete)
 
     def _shut_out(self, claim: Claim, error: Refusal) -> None:
         why = f": {error}" if error.args else ""
-        if isinstance(error, UnauthorizedLogin):
-            self._note(LogLevel.info, "Log-in refused", claim.username, claim.mechanism, why)
-            self._session.denied(Problem.CREDENTIALS)
-        else:
-            self._note(LogLevel.warn, "Log-in failed", claim.username, claim.mechanism, why)
-            self._session.denied(_problem(error))
+        problem, level, what = _problem(error), LogLevel.warn, "Log-in failed"
+        if problem is Problem.CREDENTIALS:
+            level, what = LogLevel.info, "Log-in refused"
+        self._note(level, what, claim.username, claim.mechanism, why)
+        result = problem.name.lower().replace("_", "-")
+        self.factory.journal.shut_out(
+            self.visit, claim.mechanism, result, claim.username, str(error)
+        )
+        self._session.denied(problem)
 
     def _note(
         self, level: Any, what: str, name: bytes, mechanism: str, why: str = "", *, by: str = ""
@@ -303,6 +311,7 @@ class POP3Protocol(Connection):
         """Send a message at once if it is small and near; return whether that settled it."""
         if self._prompt is None or self.lost:
             return False
+        begun = self._clock.seconds()
         try:
             content = self._prompt.read_promptly(send.index, PROMPT_LIMIT)
         except MaildropError as error:
@@ -312,11 +321,12 @@ class POP3Protocol(Connection):
             return False
         pieces, octets = encode(content, send.body_lines)
         self.write_all([send.status, *pieces])
-        self._message_sent(send, octets)
+        self._message_sent(send, octets, begun)
         return True
 
     async def _send(self, send: Send) -> None:
         """Send a message, as fast as the disk gives it and the client reads it."""
+        begun = self._clock.seconds()
         try:
             transfer, piece = await self._off(Transfer.begin, self._maildrop, send)
         except MaildropError as error:
@@ -327,7 +337,7 @@ class POP3Protocol(Connection):
                 self.write(piece)
                 piece = b""  # what could not be sent yet the transport holds; once is enough
                 if transfer.done:
-                    self._message_sent(send, transfer.octets)
+                    self._message_sent(send, transfer.octets, begun)
                     return
                 await self.until_read()
                 piece = await self._off(transfer.next)
@@ -356,8 +366,11 @@ class POP3Protocol(Connection):
         self.log.warn("Message not sent: {error}", error=error)
         self._session.unsent(_problem(error))
 
-    def _message_sent(self, send: Send, octets: int) -> None:
+    def _message_sent(self, send: Send, octets: int, begun: float) -> None:
         self._unconfirmed = True
+        self.factory.journal.sent(
+            self.visit, octets, self._clock.seconds() - begun, whole=send.body_lines is None
+        )
         self._session.sent()
         listed = self._snapshot.sizes[send.index]
         if send.body_lines is None and octets != listed:
@@ -373,6 +386,7 @@ class POP3Protocol(Connection):
         self.flush()
         self.transport.startTLS(self.factory.tls)
         self._secure = True
+        self.visit.transport = "stls"
         self._session.tls_started(self._bindings())
 
     def _commit_promptly(self, deleted: frozenset[int]) -> bool:
@@ -391,7 +405,9 @@ class POP3Protocol(Connection):
             self.end()
             return
         self._holding = False
-        self._session.committed(await self._off(_update, self._maildrop, deleted))
+        failed = await self._off(_update, self._maildrop, deleted)
+        self.visit.deleted = len(deleted) - failed
+        self._session.committed(failed)
 
     async def _off(
         self,
@@ -408,8 +424,10 @@ def _shown(name: bytes) -> str:
     return ascii(name[:_SHOWN])[2:-1]
 
 
-def _problem(error: MaildropError | AuthTemporaryError | LoginTooSoonError) -> Problem:
+def _problem(error: Refusal) -> Problem:
     match error:
+        case UnauthorizedLogin():
+            return Problem.CREDENTIALS
         case LoginTooSoonError():
             return Problem.TOO_SOON
         case MaildropInUseError():
