@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,7 @@ from popd.auth.cache import CredentialCache
 from popd.auth.chain import CheckerChain
 from popd.auth.guard import Guard
 from popd.auth.link import Link, Policy
+from popd.auth.penalties import slowed
 from popd.auth.realm import MaildropRealm
 from popd.auth.scram import FakeKeys
 from popd.auth.tablefile import GuessTable
@@ -78,6 +80,10 @@ class Door:
                 "{path} is no directory; is it not mounted? Nobody gets mail", path=store.fixed
             )
         self._realm = MaildropRealm(store)
+
+    def slowed(self) -> int:
+        """Return how many networks, accounts and pairs of them have to wait because of guesses."""
+        return slowed(self._guesses, time.time())
 
     def portal(self, clock: IReactorTime) -> Portal:
         """Return where credentials become maildrops, for the process whose clock this is."""

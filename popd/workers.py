@@ -25,6 +25,7 @@ from twisted.internet.main import installReactor
 from twisted.logger import Logger
 
 from popd.control import Ask, Channel, Ready, Stop, channel_factory
+from popd.desk import Process
 from popd.server.reactor import make_lean
 from popd.server.seats import SEATS
 
@@ -62,6 +63,7 @@ class _Worker:
     born: float
     channel: Channel
     ended: Deferred[None]
+    ready: bool = False
 
 
 class Supervisor(Service):
@@ -71,6 +73,7 @@ class Supervisor(Service):
     :param count: how many workers.
     :param listeners: what the workers accept connections from.
     :param serve: called in a worker with its reactor and its seat; returns what the worker runs.
+    :param vacated: called with the seat of a worker that died.
     """
 
     _log: ClassVar = Logger()
@@ -81,12 +84,16 @@ class Supervisor(Service):
         count: int,
         listeners: Iterable[Listener],
         serve: Callable[[Any, int], Serves],
+        vacated: Callable[[int], object] = lambda _seat: None,
     ) -> None:
         self._reactor = reactor
         self._count = count
         self._listeners = listeners
         self._serve = serve
+        self._vacated = vacated
         self._workers: dict[int, _Worker] = {}
+        self.deaths = 0
+        """How many workers died."""
 
     def startService(self) -> None:
         """Start all workers."""
@@ -118,6 +125,13 @@ class Supervisor(Service):
             lambda results: [result["answer"] for good, result in results if good]
         )
 
+    def processes(self) -> list[Process]:
+        """Return which workers there are."""
+        return [
+            Process(worker.pid, worker.seat, worker.born, "serving" if worker.ready else "starting")
+            for worker in self._workers.values()
+        ]
+
     def _kill_all(self) -> None:
         for pid in self._workers:
             os.kill(pid, signal.SIGKILL)
@@ -137,6 +151,7 @@ class Supervisor(Service):
             _adopt(self._reactor, ours, channel)
 
     def _ready(self, pid: int) -> None:
+        self._workers[pid].ready = True
         self._log.info("Worker {pid} accepts connections", pid=pid)
 
     def _lost(self, pid: int) -> None:
@@ -144,9 +159,11 @@ class Supervisor(Service):
         worker = self._workers.pop(pid)
         os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
+        self._vacated(worker.seat)
         worker.ended.callback(None)
         if not self.running:
             return
+        self.deaths += 1
         code = os.waitstatus_to_exitcode(status)
         how = f"signal {-code}" if code < 0 else f"exit status {code}"
         self._log.critical("Worker {pid} died ({how}); its clients are cut off", pid=pid, how=how)

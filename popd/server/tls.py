@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-__all__ = ["ALPN", "ServerTLS", "load_context"]
+__all__ = ["ALPN", "CertificateFacts", "ServerTLS", "certificate_facts", "load_context"]
 
 ALPN: Final = b"pop3"
 """POP3's name in Application-Layer Protocol Negotiation (RFC 7301; IANA's list of protocol IDs)."""
@@ -108,6 +109,38 @@ def load_context(certificates: Sequence[str], private_keys: Sequence[str] = ()) 
             )
         paths[kind] = path
     return ServerTLS(context)
+
+
+@dataclass(frozen=True)
+class CertificateFacts:
+    """What is known of a certificate of the server's.
+
+    :param path: the file that it is in.
+    :param names: whom it is for: the DNS names and addresses in it.
+    :param not_after: when it expires, in seconds since 1970.
+    """
+
+    path: str
+    names: tuple[str, ...]
+    not_after: float
+
+
+def certificate_facts(path: str) -> CertificateFacts:
+    """Return what is known of the first certificate in a PEM file.
+
+    :raises ValueError: as `load_context`.
+    """
+    certificate = _load_certificates(path)[0]
+    names: list[str] = []
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        pass
+    else:
+        names += extension.value.get_values_for_type(x509.DNSName)
+        names += map(str, extension.value.get_values_for_type(x509.IPAddress))
+    expires = certificate.not_valid_after_utc.timestamp()
+    return CertificateFacts(path, tuple(names), expires)
 
 
 def _add(context: SSL.Context, path: str, key_path: str) -> str:
