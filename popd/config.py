@@ -71,6 +71,7 @@ class Settings:
     :param auth_cache_ttl: seconds that verified credentials count without being verified again.
     :param cache_size: megabytes for the maildrops that were opened lately, in each process.
     :param clock_skew: seconds that the clocks of machines that share the mail may differ.
+    :param status: an endpoint of this machine that says over HTTP how popd is; empty for none.
     """
 
     listen: tuple[str, ...] = ("tcp:110",)
@@ -91,6 +92,7 @@ class Settings:
     auth_cache_ttl: float = DEFAULT_TTL
     cache_size: float = DEFAULT_CACHE_SIZE
     clock_skew: float = DEFAULT_CLOCK_SKEW
+    status: str = ""
 
 
 DEFAULTS: Final = {field.name.replace("_", "-"): field.default for field in fields(Settings)}

@@ -47,6 +47,10 @@ class Meter:
         """Note that the process that had *seat* died."""
         lose_all(self._seats.row(seat))
 
+    def numbers(self, seat: int) -> Sequence[int]:
+        """Return what was counted in a seat."""
+        return list(self._seats.row(seat))
+
     def sums(self) -> list[int]:
         """Return the sums over all processes there ever were.
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.application.service import MultiService
 
 from popd.desk import Desk
+from popd.metrics import Meter
 from popd.server.factory import CleartextLogin, POP3Factory
+from popd.server.journal import Journal
 from popd.server.offload import Offload
 from popd.server.port import Lobby
 
@@ -49,10 +51,16 @@ class Serving:
     :param cleartext_login: who may log in without TLS.
     :param tls: the server's end of TLS, or None.
     :param hashers: how many passwords a process checks at the same time.
+    :param meter: counts what happens.
     """
 
     def __init__(
-        self, door: Door, cleartext_login: CleartextLogin, tls: ServerTLS | None, hashers: int
+        self,
+        door: Door,
+        cleartext_login: CleartextLogin,
+        tls: ServerTLS | None,
+        hashers: int,
+        meter: Meter | None = None,
     ) -> None:
         self.cleartext = Lobby()
         self.implicit_tls = Lobby(tls)
@@ -60,6 +68,7 @@ class Serving:
         self._cleartext_login = cleartext_login
         self._tls = tls
         self._hashers = hashers
+        self._meter = meter or Meter()
 
     def on(self, reactor: Any, seat: int = 0) -> Service:
         """Return the service that serves what comes into the lobbies, on *reactor*.
@@ -74,6 +83,7 @@ class Serving:
             cleartext_login=self._cleartext_login,
             tls=self._tls,
             offer=self._door.offer,
+            journal=Journal(self._meter.of(seat)),
             seat=seat,
         )
         service = Service(Desk(factory))

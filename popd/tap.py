@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -17,20 +18,25 @@ from twisted.python import usage
 
 from popd import __version__, config, demo
 from popd.auth.interfaces import IBearerToken, IClientCertificate
+from popd.desk import Alone
 from popd.door import Door, starting
 from popd.listen import Listener, Purpose, StartError, parse_endpoint
 from popd.logs import bridge
 from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW
+from popd.metrics import Meter, Sources
 from popd.serve import Serving
 from popd.server.note import hasten
 from popd.server.reactor import make_lean
-from popd.server.tls import load_context
+from popd.server.tls import certificate_facts, load_context
 from popd.workers import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from twisted.internet.interfaces import IProtocolFactory
+
+    from popd.desk import Crew
+    from popd.serve import Service
 
 __all__ = ["Options", "Server", "build", "makeService"]
 
@@ -63,6 +69,8 @@ _HELP: Final = {
     f"  (default: {DEFAULT_CACHE_SIZE:g})",
     "clock-skew": "Seconds that the clocks of machines that share the mail may differ.  (default:"
     f" {DEFAULT_CLOCK_SKEW:g})",
+    "status": "An endpoint of this machine, such as tcp:9110:interface=127.0.0.1, that says over"
+    " HTTP how popd is: a page, /metrics and /healthz.  (default: none)",
 }
 
 
@@ -162,6 +170,8 @@ class Server(MultiService):
         self._reactor = reactor
         self._at_exit = at_exit
         self.listeners: list[Listener] = []
+        self.draining = False
+        """Whether no new sessions are begun because popd is about to end."""
 
     def privilegedStartService(self) -> None:
         """Bind all ports.
@@ -200,6 +210,17 @@ class Server(MultiService):
         )
         self.listeners.append(listener)
         listener.setServiceParent(self)
+
+    def show(self, description: str, sources: Sources) -> None:
+        """Add the status page.
+
+        :param description: the endpoint that it is to be had on.
+        :raises StartError: it cannot be one.
+        """
+        from popd.status.site import Status  # noqa: PLC0415 - it needs much that else nobody does
+
+        status = Status(self._reactor, description, sources, lambda: self.draining, self._give_up)
+        status.setServiceParent(self)
 
     def _give_up(self, error: StartError) -> None:
         """Stop in an orderly way, and end with exit status 1."""
@@ -240,7 +261,8 @@ def build(options: Options, reactor: Any) -> Server:
     server = Server(reactor)
     workers = _worker_count(settings.workers)
     hashers = max(_MIN_HASHERS, (os.cpu_count() or 1) // workers)
-    serving = Serving(door, settings.cleartext_login, tls, hashers)
+    meter = Meter()
+    serving = Serving(door, settings.cleartext_login, tls, hashers, meter)
     alone = workers == 1
     if alone:
         make_lean(reactor)
@@ -255,10 +277,17 @@ def build(options: Options, reactor: Any) -> Server:
             Purpose.IMPLICIT_TLS,
             accepting=alone,
         )
-    service = (
-        serving.on(reactor) if alone else Supervisor(reactor, workers, server.listeners, serving.on)
-    )
+    service: Service | Supervisor
+    crew: Crew
+    if alone:
+        service = serving.on(reactor)
+        crew = Alone(service.desk)
+    else:
+        service = crew = Supervisor(reactor, workers, server.listeners, serving.on, meter.vacated)
     service.setServiceParent(server)
+    if settings.status:
+        facts = [certificate_facts(path) for path in settings.certificate]
+        server.show(settings.status, Sources(meter, crew, lambda: facts, door.slowed, time.time()))
     if options["demo"]:
         guide = demo.Guide(demo.DIRECTORY, settings.certificate, password, server.listeners)
         guide.setServiceParent(server)

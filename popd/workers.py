@@ -187,6 +187,7 @@ class Supervisor(Service):
             signal.set_wakeup_fd(-1)
             for other in self._workers.values():
                 other.channel.let_go()
+            _let_go(self._reactor)
             reactor = _fresh_reactor(self._reactor)
             del sys.modules["twisted.internet.reactor"]
             installReactor(reactor)
@@ -217,6 +218,14 @@ class Supervisor(Service):
         reactor.callWhenRunning(begin)
         reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
         reactor.run(installSignalHandlers=False)
+
+
+def _let_go(reactor: Any) -> None:
+    """Close a forked process's copies of what only the supervisor reads and writes."""
+    for selectable in {*reactor.getReaders(), *reactor.getWriters()}:
+        end = getattr(selectable, "socket", None)
+        if end is not None:
+            end.close()
 
 
 def _adopt(reactor: Any, end: socket.socket, channel: Channel) -> None:

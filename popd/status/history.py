@@ -160,7 +160,7 @@ class History:
         """Return by how much something has grown in the last hour."""
         if not self._samples:
             return 0
-        return max(0, getattr(self._samples[-1], name) - getattr(self._samples[0], name))
+        return max(0, int(getattr(self._samples[-1], name) - getattr(self._samples[0], name)))
 
     def _points(self, rate: Rate, samples: Sequence[Sample]) -> Iterator[float | None]:
         for one, other in pairwise(samples):

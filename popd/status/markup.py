@@ -17,7 +17,7 @@ class Markup(str):
     __slots__ = ()
 
 
-def element(name: str, *content: object, **attributes: object) -> Markup:
+def element(name: str, /, *content: object, **attributes: object) -> Markup:
     """Return an element.
 
     :param content: what is in it; whatever is no `Markup` is text.  None is left out.
