@@ -42,6 +42,17 @@ _PLOTS: Final = (
 )
 _FEW_DAYS: Final = 14
 
+_FAILURES: Final = 10
+"""How many failed log-ins are shown."""
+
+_REASONS: Final = {
+    "credentials": "wrong user name or password",
+    "too-soon": "too soon after the last one",
+    "in-use": "another session has the maildrop",
+    "temporary": "not possible then",
+    "permanent": "not possible",
+}
+
 
 def render(report: Mapping[str, Any], history: History) -> bytes:
     """Return the page.
@@ -210,16 +221,30 @@ def _when(time: float, now: float) -> Markup:
     return element("time", text, datetime=shown.replace(" ", "T"), title=shown)
 
 
+def _stranger(text: str, otherwise: str) -> Markup:
+    """Return a text that a stranger may have chosen, of any length."""
+    if not text:
+        return element("span", otherwise, class_="none")
+    shown = units.plain(text)
+    return element("bdi", shown, title=shown)
+
+
+def _reason(why: str) -> str:
+    """Return why a log-in failed, as people say it."""
+    result, colon, more = why.partition(":")
+    return _REASONS.get(result, result) + colon + units.plain(more)
+
+
 def _failures(failures: Sequence[Mapping[str, Any]], now: float) -> Markup:
     rows = [
         (
             _when(one["time"], now),
-            one["user"] or element("span", "no name", class_="none"),
+            _stranger(one["user"], "no name"),
             one["peer"] or "this machine",
-            one["why"],
+            _reason(one["why"]),
             element("code", one["ident"]),
         )
-        for one in failures
+        for one in failures[:_FAILURES]
     ]
     heads = (
         ("Ago", "when"),
@@ -238,7 +263,7 @@ def _sessions(sessions: Mapping[str, Any], now: float) -> Markup:
     rows = [
         (
             element("code", one["ident"]),
-            one["user"] or element("span", "not logged in", class_="none"),
+            _stranger(one["user"], "not logged in"),
             one["peer"] or "this machine",
             one["tls"] or "cleartext",
             one["mechanism"] or "\u2013",
@@ -286,7 +311,9 @@ def _workers(workers: Sequence[Mapping[str, Any]], now: float) -> Markup:
             units.count(one["generation"]),
             _when(one["since"], now),
             units.count(one["sessions"]),
-            units.duration(one["cpu_seconds"]),
+            units.duration(one["cpu_seconds"])
+            if one["cpu_seconds"] >= 10  # noqa: PLR2004 - whole seconds tell enough
+            else units.seconds(one["cpu_seconds"]),
             units.data(one["memory_octets"]),
         )
         for one in workers

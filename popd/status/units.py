@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-__all__ = ["ceiling", "count", "data", "duration", "moment", "seconds", "share"]
+__all__ = ["ceiling", "count", "data", "duration", "moment", "plain", "seconds", "share"]
 
-_NICE: Final = (1.0, 2.0, 5.0, 10.0)
+_NICE: Final = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 _KILO: Final = 1000.0
 
 
@@ -65,3 +65,10 @@ def ceiling(value: float) -> float:
     while power > value:
         power /= 10
     return next(nice * power for nice in _NICE if nice * power >= value * 0.999)
+
+
+def plain(text: str) -> str:
+    """Return a text of a stranger's so that all of it is seen, and nothing turns what is around."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
+    )
