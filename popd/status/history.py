@@ -35,7 +35,8 @@ class Sample:
     :param sessions: sessions at that moment.
     :param let_in: log-ins that succeeded.
     :param refused: log-ins with wrong credentials, or too soon.
-    :param failed: log-ins that failed although nothing was wrong with them, IN-USE included.
+    :param in_use: log-ins to maildrops that another session had.
+    :param failed: other log-ins that failed although nothing was wrong with them.
     :param limited: how often a limit was hit.
     :param deaths: workers that died.
     :param cpu: seconds of processor time of all processes that there are.
@@ -45,6 +46,7 @@ class Sample:
     sessions: int
     let_in: int
     refused: int
+    in_use: int
     failed: int
     messages: int
     octets: int
@@ -71,6 +73,7 @@ SERIES: Final[dict[str, Rate]] = {
     "sessions": lambda _one, other, _seconds: float(other.sessions),
     "logins_per_second": _per_second("let_in"),
     "refused_per_second": _per_second("refused"),
+    "in_use_per_second": _per_second("in_use"),
     "failed_per_second": _per_second("failed"),
     "login_seconds_median": _time("login", counts.LOGIN_TIME.bounds, _MEDIAN),
     "login_seconds_95": _time("login", counts.LOGIN_TIME.bounds, _MOST),
@@ -127,7 +130,8 @@ class History:
                 sessions=sum(counts.present(numbers)),
                 let_in=results["success"],
                 refused=results["credentials"] + results["too-soon"],
-                failed=results["temporary"] + results["permanent"] + results["in-use"],
+                in_use=results["in-use"],
+                failed=results["temporary"] + results["permanent"],
                 messages=numbers[counts.RETRIEVED.first] + numbers[counts.TOPS.first],
                 octets=numbers[counts.SENT.first],
                 limited=sum(numbers[counts.LIMITED.first :][:limits]),

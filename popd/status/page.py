@@ -38,7 +38,11 @@ _PLOTS: Final = (
     ),
     ("Mail sent a second", units.data, {"octets_per_second": "now"}),
     ("Processors in use", units.share, {"cpu": "now"}),
-    ("Failed log-ins a second", units.count, {"failed_per_second": "now"}),
+    (
+        "Other log-ins a second",
+        units.count,
+        {"in_use_per_second": "in use", "failed_per_second": "failed"},
+    ),
 )
 _FEW_DAYS: Final = 14
 
@@ -138,19 +142,23 @@ def _section(name: str, title: str, *content: object, note: str = "") -> Markup:
 
 
 def _table(
-    heads: Sequence[tuple[str, str]], rows: Iterable[Sequence[object]], empty: str
+    heads: Sequence[tuple[str, str]],
+    rows: Iterable[Sequence[object]],
+    empty: str,
+    kind: str | None = None,
 ) -> Markup:
     """Return a table.
 
     :param heads: of each column, its title and its class.
     :param empty: what to say if there are no rows.
+    :param kind: its own class.
     """
     body = [
         element(
             "tr",
             *(
-                element("td", cell, class_=kind or None)
-                for cell, (_, kind) in zip(row, heads, strict=True)
+                element("td", cell, class_=style or None)
+                for cell, (_, style) in zip(row, heads, strict=True)
             ),
         )
         for row in rows
@@ -158,9 +166,9 @@ def _table(
     if not body:
         return element("p", empty, class_="empty")
     head = element(
-        "tr", *(element("th", title, scope="col", class_=kind or None) for title, kind in heads)
+        "tr", *(element("th", title, scope="col", class_=style or None) for title, style in heads)
     )
-    return element("table", element("thead", head), element("tbody", *body))
+    return element("table", element("thead", head), element("tbody", *body), class_=kind)
 
 
 def _concerns(concerns: Sequence[str]) -> Markup:
@@ -253,7 +261,7 @@ def _failures(failures: Sequence[Mapping[str, Any]], now: float) -> Markup:
         ("Why", "why"),
         ("Session", "wide"),
     )
-    table = _table(heads, rows, "None since popd was started.")
+    table = _table(heads, rows, "None since popd was started.", "stack")
     return _section(
         "failures", "Failed log-ins", table, note=f"the last {len(rows)}" if rows else ""
     )
@@ -265,7 +273,7 @@ def _sessions(sessions: Mapping[str, Any], now: float) -> Markup:
             element("code", one["ident"]),
             _stranger(one["user"], "not logged in"),
             one["peer"] or "this machine",
-            one["tls"] or "cleartext",
+            element("span", one["tls"].partition(" ")[0] or "cleartext", title=one["tls"] or None),
             one["mechanism"] or "\u2013",
             _when(one["since"], now),
             units.duration(one["idle"]),
@@ -283,7 +291,7 @@ def _sessions(sessions: Mapping[str, Any], now: float) -> Markup:
         ("Age", "number"),
         ("Idle", "number medium"),
         ("Messages", "number medium"),
-        ("Sent", "number"),
+        ("Sent", "number medium"),
     )
     links = [
         element("a", text, href=href)

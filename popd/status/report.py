@@ -71,7 +71,7 @@ class Reporter:
         return ""
 
     async def report(self, after: str = "") -> dict[str, Any]:
-        """Return everything.
+        """Return everything but the last hour.
 
         :param after: the name of the session after which to go on with the list.
         """
@@ -93,7 +93,6 @@ class Reporter:
             "workers": self._workers(),
             "certificates": certificates,
             "penalties": self._sources.slowed(),
-            "history": self._past(),
         }
 
     async def _sessions(self, after: str) -> dict[str, Any]:
@@ -166,7 +165,8 @@ class Reporter:
                 " somebody guesses passwords, or users cannot be verified."
             )
 
-    def _past(self) -> dict[str, Any]:
+    def past(self) -> dict[str, Any]:
+        """Return the last hour."""
         return {
             "step": STEP,
             "times": [round(time, 1) for time in self._history.times],

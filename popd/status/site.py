@@ -126,6 +126,7 @@ class Status(MultiService):
 
         async def values() -> Answer:
             report = await self._reporter.report(asked.get(b"after"))
+            report["history"] = self._reporter.past()
             return Answer(json.dumps(report).encode(), "application/json")
 
         return Deferred.fromCoroutine(values())
