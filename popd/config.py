@@ -89,6 +89,7 @@ class Settings:
     :param proxy_protocol: networks of proxies that begin each connection with a PROXY header, with
         commas between them; ``none`` if there are none for sure; empty if nothing is known.
     :param xclient: networks of proxies that say with XCLIENT for whom they speak, likewise.
+    :param status: an endpoint of this machine that says over HTTP how popd is; empty for none.
     """
 
     listen: tuple[str, ...] = ("tcp:110",)
@@ -121,6 +122,7 @@ class Settings:
     proxy_protocol: str = ""
     xclient: str = ""
     log_format: LogFormat = "text"
+    status: str = ""
 
 
 DEFAULTS: Final = {field.name.replace("_", "-"): field.default for field in fields(Settings)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -23,17 +24,35 @@ if TYPE_CHECKING:
     from popd.server.factory import POP3Factory
     from popd.server.protocol import POP3Protocol
 
-__all__ = ["Alone", "Crew", "Desk", "age_of"]
+__all__ = ["Alone", "Crew", "Desk", "Process", "age_of"]
 
 _ROOM: Final = 60_000
 """Octets of JSON that the rows of an answer may take."""
 
 _MAX_ROWS: Final = 1000
 
-_SHOWN: Final = 255
+_SHOWN: Final = 120
 """Characters of a text that are shown."""
 
 _KICKED: Final = "-ERR [SYS/TEMP] the administrator ended this session (session {})\r\n"
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that serves.
+
+    :param pid: its process id.
+    :param seat: which of the seats it has.
+    :param born: when it was made, in seconds since 1970.
+    :param state: ``starting``, ``serving``, or ``retiring`` while it only finishes its sessions.
+    :param generation: how often popd had been reloaded by then.
+    """
+
+    pid: int
+    seat: int
+    born: float
+    state: str = "serving"
+    generation: int = 0
 
 
 class Crew(Protocol):
@@ -41,6 +60,13 @@ class Crew(Protocol):
 
     def ask(self, what: str, about: Any = None) -> Deferred[list[Any]]:
         """Ask each; return the answers of those that gave one in time (see `Desk.answer`)."""
+
+    def processes(self) -> list[Process]:
+        """Return which there are."""
+
+    @property
+    def deaths(self) -> int:
+        """How many died, and were replaced."""
 
 
 class Desk:
@@ -160,6 +186,13 @@ class Alone:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._born = time.time()
+
+    deaths = 0
+
+    def processes(self) -> list[Process]:
+        """See `Crew`."""
+        return [Process(os.getpid(), 0, self._born)]
 
     def ask(self, what: str, about: Any = None) -> Deferred[list[Any]]:
         """See `Crew`."""

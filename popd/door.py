@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ from popd.auth.fakekeys import FILE as FAKE_KEYS
 from popd.auth.fakekeys import FakeKeys
 from popd.auth.guard import Guard
 from popd.auth.link import Link, Policy
+from popd.auth.penalties import slowed
 from popd.auth.realm import MaildropRealm
 from popd.auth.tablefile import GuessTable
 from popd.listen import StartError
@@ -89,6 +91,10 @@ class Door:
                 "{path} is no directory; is it not mounted? Nobody gets mail", path=store.fixed
             )
         self._realm = MaildropRealm(store)
+
+    def slowed(self) -> int:
+        """Return how many networks, accounts and pairs of them have to wait because of guesses."""
+        return slowed(self.guesses, time.time())
 
     def portal(self, clock: IReactorTime) -> Portal:
         """Return where credentials become maildrops, for the process whose clock this is."""

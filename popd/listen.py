@@ -45,6 +45,7 @@ class Purpose(Enum):
     CLEARTEXT = "cleartext, without TLS"
     STLS = "cleartext with STLS"
     IMPLICIT_TLS = "implicit TLS"
+    STATUS = "HTTP, the status page"
 
 
 class StartError(SystemExit, Exception):

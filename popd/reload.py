@@ -112,7 +112,7 @@ class Plan:
             listeners,
             self.serving.on,
             self.settings.drain_timeout,
-            self.serving.registry.vacate,
+            self.serving.vacate,
         )
 
 

@@ -14,6 +14,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from popd.desk import Desk
+from popd.metrics import Meter
 from popd.server.factory import CleartextLogin, POP3Factory
 from popd.server.insider import Insider
 from popd.server.journal import Journal
@@ -161,6 +162,8 @@ class Serving:
         """What all processes have counted."""
         self._insider = insider or Insider()
         self._patience = patience
+        self.meter: Meter = before.meter if before else Meter()
+        """What all processes have counted about what happened."""
 
     def on(self, reactor: Any, seat: int = 0) -> Service:
         """Return the service that serves what comes into the lobbies, on *reactor*.
@@ -168,7 +171,7 @@ class Serving:
         :param seat: which of the processes that serve this is, see `Seats`.
         """
         offload = Offload(reactor)
-        journal = Journal()
+        journal = Journal(self.meter.of(seat))
         gate = Gate(self._limits, self.registry, journal, reactor, seat)
         factory = self._factory(reactor, offload, journal, Visits(seat), gate)
         service = Service(reactor, factory, self._patience, self.door.domain)
@@ -180,6 +183,11 @@ class Serving:
         gc.freeze()  # what is there now stays, and need not be looked through
         gc.set_threshold(*GARBAGE)
         return service
+
+    def vacate(self, seat: int) -> None:
+        """Note that the process on a seat is no more, with all its sessions."""
+        self.registry.vacate(seat)
+        self.meter.vacated(seat)
 
     def take_over(self, service: Service) -> None:
         """Serve who comes from now on in this way; those who are there go on as they were."""

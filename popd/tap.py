@@ -6,7 +6,9 @@ import atexit
 import os
 import signal
 import sys
+import time
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.application.service import MultiService
@@ -23,6 +25,7 @@ from popd.door import starting
 from popd.listen import Listener, Purpose, StartError, parse_endpoint
 from popd.logs import bridge
 from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW
+from popd.metrics import Sources
 from popd.operate.commands import Commands
 from popd.operate.controlsocket import ControlSocket
 from popd.probe import Watchman, targets
@@ -93,6 +96,8 @@ _HELP: Final = {
     "xclient": "Networks of proxies that are believed when they say with XCLIENT for whom they"
     " speak.  (default: nobody's; none says so for sure)",
     "log-format": "What lines of the log are: text, or json for programs.  (default: text)",
+    "status": "An endpoint of this machine, such as tcp:9110:interface=127.0.0.1, that says over"
+    " HTTP how popd is: a page, /metrics and /healthz.  (default: none)",
 }
 
 
@@ -212,6 +217,8 @@ class Server(MultiService):
         self.control: ControlSocket | None = None
         self.reloaded: tuple[float, str] | None = None
         """When the configuration was taken up anew last, and what was wrong with it."""
+        self.draining = False
+        """Whether no new sessions are begun because popd is about to end."""
 
     def privilegedStartService(self) -> None:
         """Bind all ports.
@@ -270,6 +277,7 @@ class Server(MultiService):
 
     def stopService(self) -> Deferred[Any]:
         """Let sessions go on for a while; a second signal ends that."""
+        self.draining = True
         self.notifier.stopping()
         with suppress(ValueError):
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -295,7 +303,7 @@ class Server(MultiService):
         """Return all certificates that are in use."""
         return self.reloader.certificates()
 
-    @property
+    @cached_property
     def crew(self) -> Crew:
         """All processes that serve."""
         service = self.reloader.service
@@ -306,12 +314,33 @@ class Server(MultiService):
         """What is known of guesses."""
         return self.reloader.plan.serving.door.guesses
 
+    def _slowed(self) -> int:
+        return self.reloader.plan.serving.door.slowed()
+
     def _hurry(self) -> None:
         self.reloader.service.hurry()
 
     def _soon(self, function: Callable[[], object]) -> None:
         """Call a function from a signal handler."""
         self.reactor.callFromThread(function)
+
+    def show(self, description: str) -> None:
+        """Add the status page.
+
+        :param description: the endpoint that it is to be had on.
+        :raises StartError: it cannot be one.
+        """
+        from popd.status.site import Status  # noqa: PLC0415 - it needs much that else nobody does
+
+        sources = Sources(
+            self.reloader.plan.serving.meter,
+            self.crew,
+            self.certificates,
+            self._slowed,
+            time.time(),
+        )
+        status = Status(self.reactor, description, sources, lambda: self.draining, self._give_up)
+        status.setServiceParent(self)
 
     def _give_up(self, error: StartError) -> None:
         """Stop in an orderly way, and end with exit status 1."""
@@ -357,8 +386,8 @@ def build(options: Options, reactor: Any) -> Server:
     if settings.control != "none":
         server.control = ControlSocket(reactor, settings.control, Commands(reactor, server))
         server.control.setServiceParent(server)
-        if isinstance(server.reloader.service, Supervisor):
-            server.reloader.service.forget.append(server.control.let_go)
+    if settings.status:
+        server.show(settings.status)
     if options["demo"]:
         guide = demo.Guide(demo.DIRECTORY, settings.certificate, password, server.listeners)
         guide.setServiceParent(server)

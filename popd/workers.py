@@ -14,7 +14,8 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from twisted.application.service import Service
@@ -25,6 +26,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from popd.control import Ask, Channel, Ready, Retire, Stop, channel_factory
+from popd.desk import Process
 from popd.server.reactor import make_lean
 from popd.server.seats import SEATS
 
@@ -81,6 +83,18 @@ class _Worker:
     silent: int = 0
     """At how many looks in a row it had not answered."""
 
+    since: float = field(default_factory=time.time)
+    """When it was made, in seconds since 1970."""
+    generation: int = 0
+    """How often the workers had been renewed by then."""
+
+    @property
+    def state(self) -> str:
+        """How it is, see `Process`."""
+        if not self.ready.called:
+            return "starting"
+        return "retiring" if self.retiring else "serving"
+
     def heard(self, _: object) -> None:
         """It has answered."""
         self.silent = 0
@@ -115,8 +129,10 @@ class Supervisor(Service):
         self._serve = serve
         self._vacate = vacate
         self._workers: dict[int, _Worker] = {}
-        self.forget: list[Callable[[], object]] = []
-        """What to call in a worker, to let go of what is the supervisor's alone."""
+        self.deaths = 0
+        """How many workers died."""
+        self.generation = 0
+        """How often the workers were renewed."""
         self._looks = LoopingCall(self._look)
         self._looks.clock = reactor
 
@@ -149,6 +165,7 @@ class Supervisor(Service):
         self._serve, self._listeners, self._count = serve, listeners, count
         self._patience = patience
         _settle_memory()
+        self.generation += 1
         new = [self._hire(trial=True) for _ in range(count)]
         late = self._reactor.callLater(READY_TIMEOUT, self._too_late, new)
         results = [await worker.ready for worker in new]
@@ -204,6 +221,13 @@ class Supervisor(Service):
             lambda results: [result["answer"] for good, result in results if good]
         )
 
+    def processes(self) -> list[Process]:
+        """Return which workers there are."""
+        return [
+            Process(worker.pid, worker.seat, worker.since, worker.state, worker.generation)
+            for worker in self._workers.values()
+        ]
+
     def _look(self) -> None:
         """See whether all workers still answer; end those that hang, so that they are replaced."""
         for worker in list(self._workers.values()):
@@ -235,6 +259,7 @@ class Supervisor(Service):
             channel = Channel(on_ready=lambda: self._ready(pid), on_lost=lambda: self._lost(pid))
             born = self._reactor.seconds()
             worker = _Worker(pid, seat, born, channel, Deferred(), Deferred(), retiring=trial)
+            worker.generation = self.generation
             self._workers[pid] = worker
             _adopt(self._reactor, ours, channel)
         return worker
@@ -257,6 +282,7 @@ class Supervisor(Service):
         code = os.waitstatus_to_exitcode(status)
         if not self.running or (worker.retiring and code in {0, -signal.SIGKILL}):
             return
+        self.deaths += 1
         how = f"signal {-code}" if code < 0 else f"exit status {code}"
         self._log.critical("Worker {pid} died ({how}); its clients are cut off", pid=pid, how=how)
         if worker.retiring:
@@ -279,10 +305,7 @@ class Supervisor(Service):
                 signal.signal(number, signal.SIG_IGN)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.set_wakeup_fd(-1)
-            for other in self._workers.values():
-                other.channel.let_go()
-            for forget in self.forget:
-                forget()
+            _let_go(self._reactor)
             reactor = _fresh_reactor(self._reactor)
             del sys.modules["twisted.internet.reactor"]
             installReactor(reactor)
@@ -332,6 +355,14 @@ def _settle_memory() -> None:
     """Have what is there now stay, so that collecting garbage does not copy what is shared."""
     gc.collect()
     gc.freeze()
+
+
+def _let_go(reactor: Any) -> None:
+    """Close a forked process's copies of what only the supervisor reads and writes."""
+    for selectable in {*reactor.getReaders(), *reactor.getWriters()}:
+        end = getattr(selectable, "socket", None)
+        if end is not None:
+            end.close()
 
 
 def _adopt(reactor: Any, end: socket.socket, channel: Channel) -> None:

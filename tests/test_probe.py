@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
@@ -19,6 +19,9 @@ from popd.listen import Purpose
 from popd.probe import LOCAL, TIMEOUT, ProbeError, Target, Watchman, probe, targets
 from popd.server.insider import NAME, Insider
 from popd.systemd import Notifier
+
+if TYPE_CHECKING:
+    from popd.desk import Process
 
 HERE = IPv4Address("TCP", "127.0.0.1", 110)
 SOURCE = IPv4Address("TCP", "127.0.0.1", 50000)
@@ -274,6 +277,12 @@ class Telling(Notifier):
 
 class Crew:
     """Two processes with three sessions."""
+
+    deaths = 0
+
+    def processes(self) -> list[Process]:
+        """There are none to tell of."""
+        return []
 
     def ask(self, what: str, about: Any = None) -> Deferred[list[Any]]:
         """Count."""

@@ -215,6 +215,11 @@ class Maildir:
             self._doubtful = False
 
     @property
+    def duplicates(self) -> int:
+        """How many of its messages have a base name that another has, or had, as well."""
+        return len(self._stock.twins)
+
+    @property
     def _stock(self) -> Stock:
         return self._opened.stock if self._opened is not None else NOTHING
 

@@ -135,6 +135,7 @@ class POP3Factory(Factory):
         account = self._chain.remembered(claim)
         if account is None:
             return None
+        self.journal.recognised()
         avatar = self.portal.realm.requestAvatar(account, None, IMaildrop)
         return avatar[1] if isinstance(avatar, tuple) else None  # else it is a Deferred
 

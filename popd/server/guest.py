@@ -63,6 +63,8 @@ class Guest(Connection):
         relay = relays is not None and address in relays
         this, now = cast("POP3Protocol", self), self._clock.seconds()
         self.visit = factory.visits.begin(this, address, now, insider=insider)
+        if self._secure:
+            self.visit.transport = "tls"
         channel = factory.channel(peer, bindings, tls=self._secure, xclient=relay, insider=insider)
         self._session = Session(channel, self.visit.ident)
         super().connectionMade()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from twisted.logger import Logger, LogLevel
 
 from popd.protocol.events import Problem
+from popd.server.counts import CELLS, Counts
 from popd.server.note import note
 from popd.server.visit import DISCONNECTED, QUIT, TLS_ERROR, shown
 
@@ -54,9 +55,12 @@ class Journal:
     """Is told what happens in a process's sessions.  Nothing here waits for anything, or fails.
 
     Of popd's own sessions with itself (`Visit.insider`) nothing is written down.
+
+    :param counts: where it is counted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, counts: Counts | None = None) -> None:
+        self._counts = counts or Counts(memoryview(bytearray(8 * CELLS)).cast("Q"))
         self.recent: deque[Failing] = deque(maxlen=RECENT)
         """The last failures, the oldest first."""
         self._idle = 0  # connections on which nobody tried to log in, since the last line
@@ -64,11 +68,26 @@ class Journal:
 
     def began(self, visit: Visit) -> None:
         """A client connected."""
+        if not visit.insider:
+            self._counts.began()
 
-    def let_in(self, visit: Visit, seconds: float) -> None:
-        """It logged in, *seconds* after it had shown its credentials."""
+    def recognised(self) -> None:
+        """Credentials were known from a short while ago."""
+        self._counts.recognised()
+
+    def duplicates(self, messages: int) -> None:
+        """So many messages of a maildrop had a unique-id that another had as well."""
+        if messages:
+            self._counts.duplicates(messages)
+
+    def let_in(self, visit: Visit, seconds: float, *, remembered: bool = False) -> None:
+        """It logged in, *seconds* after it had shown its credentials.
+
+        :param remembered: whether its maildrop was remembered and had not changed.
+        """
         if visit.insider:
             return
+        self._counts.let_in(visit.mechanism, seconds, remembered=remembered)
         if visit.by.startswith("master "):
             _write(
                 "log-in-by-master",
@@ -94,6 +113,8 @@ class Journal:
         visit.tries += 1
         visit.user, visit.mechanism = shown(name), mechanism
         refused = problem is Problem.CREDENTIALS
+        result = _RESULTS.get(problem, "temporary")
+        self._counts.shut_out(mechanism, result)
         what, level = ("refused", LogLevel.info) if refused else ("failed", LogLevel.warn)
         said = f"user {visit.user}, from {_peer(visit)}, mechanism {mechanism}"
         _write(
@@ -104,7 +125,7 @@ class Journal:
             user=visit.user,
             address=visit.peer,
             mechanism=mechanism,
-            result=_RESULTS.get(problem, "temporary"),
+            result=result,
             why=why,
         )
         self._remember(visit, why or "wrong user name or password")
@@ -116,6 +137,7 @@ class Journal:
             visit.messages += 1
         else:
             visit.tops += 1
+        self._counts.sent(octets, seconds, whole=whole)
 
     def removed(self, visit: Visit, messages: list[tuple[str, int]]) -> None:
         """Messages that it had marked were removed.
@@ -136,17 +158,18 @@ class Journal:
             )
 
     def limited(self, visit: Visit | None, peer: str, limit: str) -> None:
-        """A client was refused something because of a limit.
+        """A client was refused, or its session ended, because of a limit.
 
-        :param visit: whose; None for a connection that is no session yet.
-        :param limit: the name of the option that sets it: ``max-sessions``, say.
+        :param limit: the option that sets it.
         """
+        self._counts.limited(limit)
 
     def ended(self, visit: Visit, now: float) -> None:
         """It is gone, and nothing more is done for it."""
         if visit.insider:
             return
         visit.ends(DISCONNECTED)
+        self._counts.ended(visit)
         if visit.why not in {QUIT, DISCONNECTED}:
             self._remember(visit, f"{visit.why}{visit.detail and f': {visit.detail}'}")
         if visit.logged_in is None and not visit.tries and visit.why != TLS_ERROR:

@@ -112,7 +112,7 @@ class LoginConnection(Guest):
             return True
         if maildrop is None or snapshot is None:
             return False
-        self._let_in(claim, maildrop, prompt, snapshot)
+        self._let_in(claim, maildrop, prompt, snapshot, remembered=True)
         return True
 
     async def _authenticate(self, claim: Claim) -> None:
@@ -123,15 +123,15 @@ class LoginConnection(Guest):
             _, avatar, _ = await self.wait(login)
             maildrop = cast("IMaildrop", avatar)
             prompt = IPromptMaildrop(maildrop, None)
-            snapshot = prompt.open_promptly() if prompt else None
-            if snapshot is None:
-                snapshot = await self._off(maildrop.open)
+            at_once = prompt.open_promptly() if prompt else None
+            snapshot = await self._off(maildrop.open) if at_once is None else at_once
         except (UnauthorizedLogin, LoginTooSoonError, MaildropError, AuthTemporaryError) as error:
             self._shut_out(claim, error)
         except CancelledError:
             self.end()
         else:
-            self._let_in(claim, maildrop, prompt, snapshot)
+            self._let_in(claim, maildrop, prompt, snapshot, remembered=at_once is not None)
+            self.factory.journal.duplicates(getattr(maildrop, "duplicates", 0))
         finally:
             self._idle_login = None
 
@@ -141,6 +141,8 @@ class LoginConnection(Guest):
         maildrop: IMaildrop,
         prompt: IPromptMaildrop | None,
         snapshot: Snapshot,
+        *,
+        remembered: bool,
     ) -> None:
         account, visit = claim.account, self.visit
         visit.mechanism, visit.left = claim.mechanism, len(snapshot)
@@ -159,7 +161,8 @@ class LoginConnection(Guest):
             visit.by = f"master {claim.master}"
         elif account is not None and account.program:
             visit.by = f"app password {account.program}"
-        self.factory.journal.let_in(visit, visit.logged_in - self._asked)
+        seconds = visit.logged_in - self._asked
+        self.factory.journal.let_in(visit, seconds, remembered=remembered)
         self._maildrop, self._prompt = maildrop, prompt
         self._snapshot, self._holding = snapshot, True
         if self.factory.tracer is not None:

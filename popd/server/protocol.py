@@ -266,6 +266,7 @@ class POP3Protocol(LoginConnection):
         self.flush()
         self.transport.startTLS(self.factory.tls)
         self._secure = True
+        self.visit.transport = "stls"
         self._session.tls_started(None if self._relayed else self._bindings())
 
     def _commit_promptly(self, deleted: frozenset[int]) -> bool:

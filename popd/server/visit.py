@@ -102,6 +102,7 @@ class Visit:
         "peer",
         "tls",
         "tops",
+        "transport",
         "tries",
         "user",
         "why",
@@ -128,6 +129,8 @@ class Visit:
         self.mechanism = ""
         self.tls = ""
         """TLS version and cipher, as ``TLSv1.3 TLS_AES_256_GCM_SHA384``; empty if there is none."""
+        self.transport = "cleartext"
+        """How it is protected: ``tls`` from the start, ``stls`` from STLS on, ``cleartext`` not."""
         self.messages = self.octets = 0
         """How many messages RETR sent whole, and how many octets RETR and TOP sent together."""
         self.tops = 0

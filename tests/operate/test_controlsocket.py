@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
@@ -24,6 +24,9 @@ from popd.operate.controlsocket import ASK_LIMIT, PATIENCE, Caller
 from popd.server.tls import Served
 from popd.server.trace import TRACES
 
+if TYPE_CHECKING:
+    from popd.desk import Process
+
 
 class FakeCrew:
     """Processes that answer what the test says."""
@@ -31,6 +34,12 @@ class FakeCrew:
     def __init__(self) -> None:
         self.answers: dict[str, list[Any]] = {}
         self.asked: list[tuple[str, Any]] = []
+
+    deaths = 0
+
+    def processes(self) -> list[Process]:
+        """There are none to tell of."""
+        return []
 
     def ask(self, what: str, about: Any = None) -> Deferred[list[Any]]:
         """Answer."""
