@@ -173,6 +173,11 @@ class Options(usage.Options, AuthOptionMixin):
         """
         self.settings = self.settle()
 
+    @cached_property
+    def _handed_over(self) -> config.Layer:
+        """What systemd handed over, as long as nobody has taken it."""
+        return systemd.handed_over()
+
     def settle(self) -> config.Settings:
         """Return what popd is told to do, as the configuration file is now.
 
@@ -180,7 +185,7 @@ class Options(usage.Options, AuthOptionMixin):
         """
         try:
             return config.settle(
-                systemd.handed_over(),
+                self._handed_over,
                 demo.layer(demo.DIRECTORY.absolute()) if self["demo"] else {},
                 config.read_file(self["config"]) if self["config"] else {},
                 {

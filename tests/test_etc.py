@@ -95,7 +95,13 @@ class SystemdTests(SynchronousTestCase):
         (root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
         (root / "etc/group").write_text("root:x:0:\npopd:x:123:\n")
         shutil.copy(ETC / "tmpfiles.d/popd.conf", root / "etc")
-        run("systemd-tmpfiles", "--create", f"--root={root}", "/etc/popd.conf", package="systemd")
+        run(
+            "systemd-tmpfiles",
+            "--create",
+            f"--root={root}",
+            root / "etc/popd.conf",
+            package="systemd",
+        )
         self.assertEqual((secret.stat().st_uid, secret.stat().st_gid), (0, 123))
         self.assertEqual(secret.stat().st_mode & 0o777, 0o640)
 

@@ -364,15 +364,20 @@ class WatchmanTests(ProbeCase):
     def test_slow_answer(self) -> None:
         """Who does not say how many sessions he has holds up nobody."""
         watchman = self.watchman()
-        answer: Deferred[list[Any]] = Deferred()
-        self.patch(watchman, "_crew", SimpleNamespace(ask=lambda _: answer))
+        answers: list[Deferred[list[Any]]] = []
+
+        def ask(_what: str) -> Deferred[list[Any]]:
+            answers.append(Deferred())
+            return answers[-1]
+
+        self.patch(watchman, "_crew", SimpleNamespace(ask=ask))
         self.let_in()
         self.assertEqual(self.told(), ["READY=1", "WATCHDOG=1"])
         self.reactor.advance(10)
         self.let_in()
         self.assertEqual(self.told(), ["WATCHDOG=1"])
-        answer.callback([4])
-        self.assertEqual(set(self.told()), {"STATUS=4 sessions in 1 processes"})
+        answers[0].callback([4])
+        self.assertEqual(self.told(), ["STATUS=4 sessions in 1 processes"])
 
     def test_every_port(self) -> None:
         """One port after the other has to work."""

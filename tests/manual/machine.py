@@ -21,7 +21,7 @@ _ENVIRONMENT = (
     "DEBIAN_FRONTEND=noninteractive",
     "LC_ALL=C.UTF-8",
 )
-_BASE = "ca-certificates,dbus,iproute2,procps,python3,systemd,systemd-sysv"
+_BASE = "ca-certificates,dbus,iproute2,procps,python3,python3-venv,systemd,systemd-sysv"
 _LIMIT = 120.0
 """Seconds that anything may take."""
 
