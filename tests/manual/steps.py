@@ -56,8 +56,8 @@ def _commands(content: str) -> Iterator[str]:
 
 
 def _command(command: str) -> str:
-    """Return a command with what its user types in."""
-    if re.search(r"popctl .*user (add|passwd) |popctl auth test ", command):
-        typed = f"{PASSWORD}\\n" * (1 if "auth test" in command else 2)
-        return f"printf {shlex.quote(typed)} | {command}"
+    """Return a command with what its user types in, at a terminal and not before being asked."""
+    if re.search(r"popctl .*user (add|passwd) ", command):
+        typed = f"for once in 1 2; do sleep 1.5; echo {shlex.quote(PASSWORD)}; done; sleep 1"
+        return f"({typed}) | script --quiet --return --command {shlex.quote(command)} /dev/null"
     return command
