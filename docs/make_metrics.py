@@ -20,7 +20,7 @@ Metrics
 =======
 
 With ``status = "tcp:9110:interface=127.0.0.1"`` popd tells Prometheus what follows, under
-``http://127.0.0.1:9110/metrics``.  All processes are counted together, and what a worker has counted
+``http://127.0.0.1:9110/metrics``.  All processes are counted together; what a worker has counted
 stays when it ends.  ``etc/prometheus`` has alert rules, ``etc/grafana`` a dashboard.
 
 {metrics}
