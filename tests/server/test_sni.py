@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,9 @@ class NameTests(SynchronousTestCase):
         if name is not None:
             client.set_tlsext_host_name(name)
         for end, other in ((client, server), (server, client)) * 2:
-            with suppress(SSL.WantReadError):
+            with contextlib.suppress(SSL.WantReadError):
                 end.do_handshake()
-            with suppress(SSL.WantReadError):
+            with contextlib.suppress(SSL.WantReadError):
                 other.bio_write(end.bio_read(65_536))
         shown = client.get_peer_certificate()
         assert shown is not None
