@@ -143,7 +143,7 @@ GAUGES: Final = (
         lambda sources: [((), sources.crew.deaths)],
         grows=True,
     ),
-    Gauge("popd_sessions", "Sessions that there are now.", ("state",), _sessions),
+    Gauge("popd_sessions_active", "Sessions that there are now.", ("state",), _sessions),
     Gauge(
         "popd_guess_penalties",
         "Networks and accounts that have to wait because of wrong passwords.",

@@ -35,11 +35,6 @@ class PageTests(SynchronousTestCase):
         script = runpy.run_path(str(DOCS / "make_popctl.py"))
         self.assertEqual(script["TARGET"].read_text(encoding="utf-8"), script["render"]())
 
-    def test_metrics(self) -> None:
-        """Each metric is described as in the code; if not, run docs/make_metrics.py."""
-        script = runpy.run_path(str(DOCS / "make_metrics.py"))
-        self.assertEqual(script["TARGET"].read_text(encoding="utf-8"), script["render"]())
-
     def test_replies(self) -> None:
         """Every error that a client can be told is explained."""
         page = (DOCS / "troubleshooting.rst").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from typing import Final
 
 __all__ = ["VOID", "Markup", "element", "joined"]
 
-VOID: Final = frozenset({"link", "meta"})
+VOID: Final = frozenset({"link", "meta", "wbr"})
 """Elements without content."""
 
 

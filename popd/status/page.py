@@ -229,6 +229,12 @@ def _when(time: float, now: float) -> Markup:
     return element("time", text, datetime=shown.replace(" ", "T"), title=shown)
 
 
+def _breaking(text: str, mark: str) -> Markup:
+    """Return a text that may go on in a new line behind each *mark*."""
+    first, *rest = units.plain(text).split(mark)
+    return joined(first, *(piece for part in rest for piece in (mark, element("wbr"), part)))
+
+
 def _stranger(text: str, otherwise: str) -> Markup:
     """Return a text that a stranger may have chosen, of any length."""
     if not text:
@@ -248,7 +254,7 @@ def _failures(failures: Sequence[Mapping[str, Any]], now: float) -> Markup:
         (
             _when(one["time"], now),
             _stranger(one["user"], "no name"),
-            one["peer"] or "this machine",
+            _breaking(one["peer"], ":") or "this machine",
             _reason(one["why"]),
             element("code", one["ident"]),
         )
@@ -272,7 +278,7 @@ def _sessions(sessions: Mapping[str, Any], now: float) -> Markup:
         (
             element("code", one["ident"]),
             _stranger(one["user"], "not logged in"),
-            one["peer"] or "this machine",
+            _breaking(one["peer"], ":") or "this machine",
             element("span", one["tls"].partition(" ")[0] or "cleartext", title=one["tls"] or None),
             one["mechanism"] or "\u2013",
             _when(one["since"], now),
@@ -342,7 +348,7 @@ def _certificates(certificates: Sequence[Mapping[str, Any]]) -> Markup:
     rows = [
         (
             ", ".join(one["names"]) or element("span", "no name", class_="none"),
-            one["path"],
+            _breaking(one["path"], "/"),
             element(
                 "span",
                 units.count(one["days_left"]) if one["days_left"] >= 0 else "expired",

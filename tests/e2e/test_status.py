@@ -213,14 +213,3 @@ class ShippedTests(StatusCase):
             [promtool, "check", "rules", rules], capture_output=True, text=True, check=False
         )
         self.assertEqual(ran.returncode, 0, ran.stdout + ran.stderr)
-
-
-class DocumentTests(StatusCase):
-    """``docs/metrics.rst`` says what each metric is."""
-
-    def test_all(self) -> None:
-        """It has all of them, and no others."""
-        page = (ETC.parent / "docs" / "metrics.rst").read_text(encoding="utf-8")
-        described = set(re.findall(r"^``(popd_[a-z0-9_]+)``$", page, re.MULTILINE))
-        told = set(re.findall(r"^# TYPE (popd_\w+) ", self.get("/metrics"), re.MULTILINE))
-        self.assertEqual(described, told)
