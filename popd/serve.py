@@ -77,6 +77,7 @@ class Service(MultiService):
         self._end: Deferred[None] | None = None
         self._ends = inf  # when sessions are told to end
         self._quiet = inf  # when the last one was told
+        self._strangers_end = inf  # when who has not logged in must be gone
         self._looks = LoopingCall(self._look)
         self._looks.clock = reactor
 
@@ -102,15 +103,20 @@ class Service(MultiService):
             if connection.visit.logged_in is None:
                 connection.dismiss(DRAINED, _DRAINED)
         ended = self.retire()
-        self._ends = min(self._ends, self.reactor.seconds() + self.patience)
+        now = self.reactor.seconds()
+        self._strangers_end = now + _GOODBYE
+        self._ends = min(self._ends, now + self.patience)
         return ended.addCallback(lambda _: MultiService.stopService(self))
 
     def _look(self) -> None:
         if self._end is None or self._end.called:
             return
         now = self.reactor.seconds()
-        if any(not connection.over for connection in self.factory.visits):
-            self._quiet = now
+        for connection in self.factory.visits:
+            if connection.visit.logged_in is None and now > self._strangers_end:
+                connection.abort()  # whoever should say who that is may hang
+            elif not connection.over:
+                self._quiet = now
         if not self.factory.visits or now > min(self._ends + _LAST, self._quiet + _GOODBYE):
             self._looks.stop()
             for connection in self.factory.visits:

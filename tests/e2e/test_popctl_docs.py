@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from popd.ctl.main import main
-from tests.e2e.server import LIMIT, ServerCase, until
+from tests.e2e.server import LIMIT, Client, ServerCase, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,7 +93,7 @@ class PopctlDocs(ServerCase):
         """Each example works."""
         lines = shown()
         lines.sort(key="popctl drain".__eq__)  # which comes last, with nobody there to ask any more
-        clients = []
+        clients: list[Client] = []
         for line in lines:
             if line == "popctl drain":  # which would wait for them
                 for client in clients:

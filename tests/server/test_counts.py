@@ -187,18 +187,6 @@ class JournalTests(ServerCase):
         protocol.dataReceived(b"USER joe\r\nPASS wrong\r\n")
         self.assertEqual(self.number(counts.LOGINS, "USER", "in-use"), 1)
         self.assertEqual(self.number(counts.LOGINS, "USER", "credentials"), 1)
-        (busy, wrong) = self.factory.journal.recent
-        self.assertEqual((wrong["user"], wrong["peer"]), ("joe", "192.0.2.1"))
-        self.assertEqual((wrong["why"], wrong["ident"]), ("credentials", protocol.visit.ident))
-        self.assertTrue(busy["why"].startswith("in-use"), busy)
-
-    def test_recent_is_bounded(self) -> None:
-        """So much is remembered and no more, of names no more than a part."""
-        visit = Visit("x-1", "192.0.2.1", 1.0)
-        for _ in range(1100):
-            self.factory.journal.shut_out(visit, "USER", "credentials", b"\xff" * 10_000, "y" * 999)
-        self.assertEqual(len(self.factory.journal.recent), 1000)
-        self.assertLess(len(str(self.factory.journal.recent[0])), 700)
 
     def test_limited(self) -> None:
         """A limit that was hit is counted, also where there is no session."""
