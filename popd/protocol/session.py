@@ -55,9 +55,8 @@ _UPDATED: Final = Reply(b"+OK updated\r\n")
 _READY: Final = Reply(b"+OK maildrop locked and ready\r\n")
 _BYE: Final = Close(b"+OK bye\r\n", CloseReason.QUIT)
 _HELP_NEEDED: Final = frozenset({Problem.TEMPORARY, Problem.PERMANENT, Problem.IN_USE})
-_NOT_ALL_REMOVED: Final = Close(  # RFC 1939 section 6
-    b"-ERR [SYS/TEMP] some deleted messages not removed\r\n", CloseReason.QUIT
-)
+_NOT_ALL_REMOVED: Final = b"-ERR [SYS/TEMP] some deleted messages not removed\r\n"
+"""See RFC 1939 section 6."""
 
 
 class Session:
@@ -207,9 +206,12 @@ class Session:
 
     def _told(self, problem: Problem) -> bytes:
         """Return the reply about a problem; one to be looked into names the session."""
-        if problem in _HELP_NEEDED and self._ident:
-            return b"%b (session %b)\r\n" % (problem.value[:-2], self._ident.encode("ascii"))
-        return problem.value
+        return self._named(problem.value) if problem in _HELP_NEEDED else problem.value
+
+    def _named(self, reply: bytes) -> bytes:
+        if not self._ident:
+            return reply
+        return b"%b (session %b)\r\n" % (reply[:-2], self._ident.encode("ascii"))
 
     def _begin_anew(self, channel: Channel) -> None:
         self._channel = channel
@@ -218,7 +220,7 @@ class Session:
     def committed(self, failures: int) -> None:
         """Answer `Commit`: the messages are removed, but for *failures* that could not be."""
         self._answered(Commit)
-        self._answer = _NOT_ALL_REMOVED if failures else _BYE
+        self._answer = Close(self._named(_NOT_ALL_REMOVED), CloseReason.QUIT) if failures else _BYE
 
     def _answered(self, *questions: type) -> None:
         if type(self._waiting) not in questions:

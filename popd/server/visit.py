@@ -64,6 +64,8 @@ INTERNAL_ERROR: Final = "internal-error"
 _BASE: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 _NAME: Final = re.compile(r"[\w.@+*=~-]+")
+_BASE64: Final = re.compile(r"(?=.*[A-Z])(?=.*[a-z])[A-Za-z0-9+]{12,}={0,2}")
+"""What may be SASL data, a token or a password: long, without a dot or an ``@``, in mixed case."""
 _SHOWN: Final = 255
 """Octets of a user name that are shown."""
 
@@ -75,7 +77,9 @@ def shown(name: bytes) -> str:
     name.
     """
     text = name[:_SHOWN].decode("utf-8", "replace")
-    return ascii(text)[1:-1] if _NAME.fullmatch(text) else f"(no name, {len(name)} octets)"
+    if _NAME.fullmatch(text) and not _BASE64.fullmatch(text):
+        return ascii(text)[1:-1]
+    return f"(no name, {len(name)} octets)"
 
 
 class Visit:

@@ -295,6 +295,7 @@ class MaildirTests(MaildirTestCase):
                 maildrop = self.session()
                 uids = list(maildrop.open().uids)
                 self.assertEqual(len(set(uids)), 2)
+                self.assertEqual(maildrop.duplicates, 2)
                 self.assertEqual(len(maildrop.commit([deleted])), 0)
                 maildrop.release()
                 del uids[deleted]

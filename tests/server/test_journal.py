@@ -151,7 +151,18 @@ class RefusalTests(JournalCase):
         """What is no name is not shown, and nothing breaks out of a line."""
         self.assertEqual(shown(b"ada+x@example.org"), "ada+x@example.org")
         self.assertEqual(shown("\N{LATIN SMALL LETTER E WITH ACUTE}".encode()), r"\xe9")
-        for name in (b"a b", b"a\n", b"a\0", b"\xff", b"", "a\u2028".encode(), b"a,b", b"'a'"):
+        for name in (
+            b"AGFsaWNlAGh1bnRlcjI=",
+            b"CorrectHorse12",
+            b"a b",
+            b"a\n",
+            b"a\0",
+            b"\xff",
+            b"",
+            "a\u2028".encode(),
+            b"a,b",
+            b"'a'",
+        ):
             self.assertEqual(shown(name), f"(no name, {len(name)} octets)")
         self.assertEqual(shown(b"x" * 10_000), "x" * 255)
 

@@ -109,7 +109,7 @@ class SessionTests(ServerCase):
         self.box.stuck = {b"uid-2"}
         protocol, wire = self.log_in()
         protocol.dataReceived(b"DELE 1\r\nDELE 2\r\nDELE 3\r\nQUIT\r\n")
-        self.assertIn(b"-ERR [SYS/TEMP] some deleted messages not removed\r\n", wire.value())
+        self.assertIn(b"-ERR [SYS/TEMP] some deleted messages not removed\r\n", told(wire.value()))
         self.assertEqual(self.left(), [b"uid-2"])
         self.assertFalse(self.box.locked)
 
