@@ -13,7 +13,7 @@ from popd.protocol.sasl.mechanisms import MECHANISMS
 from popd.protocol.sasl.scram import BINDINGS
 from popd.protocol.transaction import Transaction
 from popd.server.connection import LINGER
-from popd.server.protocol import IDLE_TIMEOUT, LOGIN_DEADLINE, LOGIN_TIMEOUT
+from popd.server.limits import IDLE_TIMEOUT, LOGIN_SILENCE, LOGIN_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -183,6 +183,8 @@ def render() -> str:
                     (Problem.TOO_SOON, "the app password may be used only so often (RFC 2449)"),
                     (Problem.IN_USE, "another session holds the maildrop (RFC 2449 section 8.1.1)"),
                     (Problem.TEMPORARY, "disk or directory cannot be had now (RFC 3206 section 4)"),
+                    (Problem.TOO_MANY, "``max-sessions`` or one of its kind is reached (RFC 3206)"),
+                    (Problem.USED_UP, "``max-download-per-day`` is reached (RFC 3206 section 4)"),
                     (Problem.PERMANENT, "nothing but a change by a person will help (RFC 3206)"),
                     (Problem.GONE, "somebody else removed this message since log-in"),
                 )
@@ -194,9 +196,12 @@ def render() -> str:
             ("Limit", "Value"),
             (
                 ("longest command line, with its end", f"{LINE_LIMIT} octets"),
-                ("without a command, before log-in", f"{LOGIN_TIMEOUT:.0f} seconds"),
-                ("from connection to log-in", f"{LOGIN_DEADLINE:.0f} seconds"),
-                ("without a command or an octet read, after log-in", f"{IDLE_TIMEOUT:.0f} seconds"),
+                ("without a command, before log-in", f"{LOGIN_SILENCE:.0f} seconds"),
+                ("from connection to log-in, unless set otherwise", f"{LOGIN_TIMEOUT:.0f} seconds"),
+                (
+                    "without a command or an octet read, after log-in, unless set otherwise",
+                    f"{IDLE_TIMEOUT:.0f} seconds",
+                ),
                 ("to close the connection, after the last reply", f"{LINGER:.0f} seconds"),
             ),
         ),

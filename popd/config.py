@@ -17,7 +17,11 @@ from popd.auth.cache import DEFAULT_TTL
 from popd.maildrop.ground import Missing
 from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW
 from popd.maildrop.user import UserName
+from popd.serve import DRAIN_TIMEOUT
 from popd.server.factory import CleartextLogin
+from popd.server.limits import IDLE_TIMEOUT, LOGIN_TIMEOUT, PER_ADDRESS, SESSIONS
+from popd.server.networks import Networks
+from popd.server.note import LogFormat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +37,7 @@ __all__ = [
     "settle",
 ]
 
-Value: TypeAlias = "str | float | bool | tuple[str, ...]"
+Value: TypeAlias = "str | float | int | bool | tuple[str, ...]"
 """What an option can be."""
 
 Layer: TypeAlias = "Mapping[str, Value]"
@@ -53,6 +57,7 @@ class Settings:
     :param certificate: paths of PEM files, one for each kind of key.
     :param private_key: paths of PEM files, in the order of *certificate*; none means that each of
         those holds its key as well.
+    :param certificate_dir: path of a directory with certificates for other host names, or empty.
     :param auth: checkers as ``TYPE:ARGUMENT``, in the order in which they are asked, each with
         what its answers lead to in front (`Policy`) if that is not as usual.
     :param sasl: names of the only mechanisms that are offered, with commas between them; empty for
@@ -62,7 +67,9 @@ class Settings:
         clients are not asked for certificates.
     :param guess_table: path of the file that keeps what is known of guesses; empty for none.
     :param state_directory: path of the directory with what has to outlast popd: the last uses of
-        app passwords.
+        app passwords, and of what keys are made up for users who have none.
+    :param control: path of the socket where ``popctl`` is answered; empty for the usual one if that
+        can be had, ``none`` for none.
     :param maildrop: a template of where the users' maildrops are.
     :param default_domain: completes a bare user name.
     :param cleartext_login: who may log in without TLS.
@@ -70,19 +77,33 @@ class Settings:
     :param workers: how many processes serve; ``auto`` is one for each processor.
     :param auth_cache_ttl: seconds that verified credentials count without being verified again.
     :param cache_size: megabytes for the maildrops that were opened lately, in each process.
+    :param drain_timeout: seconds that sessions may go on when popd is to stop.
+    :param log_format: what lines of the log are, for people or for programs.
     :param clock_skew: seconds that the clocks of machines that share the mail may differ.
+    :param max_sessions: how many connections there may be; for this and what follows 0 is no limit.
+    :param max_sessions_per_ip: how many from one IPv4 address, or IPv6 /64.
+    :param max_sessions_per_user: how many one user may have.
+    :param login_timeout: seconds from the connection until a client must be logged in.
+    :param idle_timeout: seconds without a command until a client that is logged in is let go.
+    :param max_download_per_day: megabytes after which a user gets no more messages on that day.
+    :param proxy_protocol: networks of proxies that begin each connection with a PROXY header, with
+        commas between them; ``none`` if there are none for sure; empty if nothing is known.
+    :param xclient: networks of proxies that say with XCLIENT for whom they speak, likewise.
+    :param status: an endpoint of this machine that says over HTTP how popd is; empty for none.
     """
 
     listen: tuple[str, ...] = ("tcp:110",)
     listen_tls: tuple[str, ...] = ("tcp:995",)
     certificate: tuple[str, ...] = ()
     private_key: tuple[str, ...] = ()
+    certificate_dir: str = ""
     auth: tuple[str, ...] = ()
     sasl: str = ""
     apop: bool = False
     client_ca: str = ""
     guess_table: str = ""
     state_directory: str = "/var/lib/popd"
+    control: str = ""
     maildrop: str = ""
     default_domain: str = ""
     cleartext_login: CleartextLogin = "never"
@@ -91,6 +112,17 @@ class Settings:
     auth_cache_ttl: float = DEFAULT_TTL
     cache_size: float = DEFAULT_CACHE_SIZE
     clock_skew: float = DEFAULT_CLOCK_SKEW
+    drain_timeout: float = DRAIN_TIMEOUT
+    max_sessions: int = SESSIONS
+    max_sessions_per_ip: int = PER_ADDRESS
+    max_sessions_per_user: int = 0
+    login_timeout: float = LOGIN_TIMEOUT
+    idle_timeout: float = IDLE_TIMEOUT
+    max_download_per_day: float = 0.0
+    proxy_protocol: str = ""
+    xclient: str = ""
+    log_format: LogFormat = "text"
+    status: str = ""
 
 
 DEFAULTS: Final = {field.name.replace("_", "-"): field.default for field in fields(Settings)}
@@ -102,15 +134,24 @@ REPEATABLE: Final = frozenset(key for key in DEFAULTS if isinstance(DEFAULTS[key
 _CHOICES: Final = {
     "cleartext-login": get_args(CleartextLogin),
     "missing-maildrop": get_args(Missing),
+    "log-format": get_args(LogFormat),
 }
 
 _NUMBERS: Final = frozenset(key for key in DEFAULTS if isinstance(DEFAULTS[key], float))
 """The options that are numbers, 0 or more."""
 
+_WHOLE: Final = frozenset(key for key in DEFAULTS if type(DEFAULTS[key]) is int)
+"""The options that are whole numbers, 0 or more."""
+
+_NETWORKS: Final = frozenset({"proxy-protocol", "xclient"})
+"""The options that are networks."""
+
 _SWITCHES: Final = frozenset(key for key in DEFAULTS if isinstance(DEFAULTS[key], bool))
 """The options that are on or off."""
 
 _MAX_WORKERS: Final = 64
+
+_MAX_DIGITS: Final = 9
 
 
 def checked(key: str, value: object, shown: str) -> Value:
@@ -122,14 +163,15 @@ def checked(key: str, value: object, shown: str) -> Value:
     :param shown: what error texts call the option.
     :raises ConfigError: it has the wrong type, is empty, or is none of the choices.
     """
-    if key in REPEATABLE:
-        return _checked_list(value, shown)
-    if key in _NUMBERS:
-        return _checked_number(value, shown)
-    if key in _SWITCHES:
-        return _checked_switch(value, shown)
-    if key == "workers":
-        return _checked_workers(value, shown)
+    for keys, check in (
+        (REPEATABLE, _checked_list),
+        (_NUMBERS, _checked_number),
+        (_WHOLE, _checked_whole),
+        (_SWITCHES, _checked_switch),
+        ({"workers"}, _checked_workers),
+    ):
+        if key in keys:
+            return check(value, shown)
     if not isinstance(value, str):
         raise ConfigError(f"{shown} must be a text in quotes, not {value!r}")
     choices = _CHOICES.get(key)
@@ -139,7 +181,29 @@ def checked(key: str, value: object, shown: str) -> Value:
         raise ConfigError(f"{shown} must be a domain like example.org, not {value!r}")
     if not value:
         raise ConfigError(f"{shown} is empty: give it a value or leave it out")
+    if key in _NETWORKS:
+        _check_networks(value, shown)
     return value
+
+
+def _check_networks(value: str, shown: str) -> None:
+    if value == "none":
+        return
+    try:
+        Networks.parse(value)
+    except ValueError as error:
+        raise ConfigError(
+            f"{shown} must be none, or networks like 192.0.2.0/24,2001:db8::1: {error}"
+        ) from None
+
+
+def _checked_whole(value: object, shown: str) -> int:
+    text = str(value)
+    if not (
+        type(value) in {int, str} and text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+    ):
+        raise ConfigError(f"{shown} must be a whole number, 0 or more, not {value!r}")
+    return int(text)
 
 
 def _checked_switch(value: object, shown: str) -> bool:
@@ -241,12 +305,30 @@ def settle(*layers: Layer) -> Settings:
         )
     if not settings.listen and not settings.listen_tls:
         raise ConfigError("nowhere to listen: give --listen or --listen-tls an endpoint")
+    _check_proxies(settings)
     return settings
+
+
+def _check_proxies(settings: Settings) -> None:
+    """Refuse endpoints that put something in between, so that nobody would look for a header."""
+    if settings.proxy_protocol in {"", "none"}:
+        return
+    for endpoint in settings.listen + settings.listen_tls:
+        kind = endpoint.partition(":")[0]
+        if kind in {"haproxy", "ssl"}:
+            raise ConfigError(
+                f"{endpoint}: --proxy-protocol goes with tcp: endpoints, not with {kind}: ones; say"
+                " tcp: in --listen or --listen-tls"
+            )
 
 
 def _check_without_certificate(chosen: dict[str, Any]) -> None:
     if chosen.get("private-key"):
         raise ConfigError("--private-key without its certificate: give --certificate as well")
+    if chosen.get("certificate-dir"):
+        raise ConfigError(
+            "--certificate-dir needs one for clients that name no host: give --certificate as well"
+        )
     if chosen.get("client-ca"):
         raise ConfigError("--client-ca needs TLS: give --certificate PEM as well")
     if chosen.get("listen-tls"):

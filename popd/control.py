@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, ITransport
     from twisted.python.failure import Failure
 
-__all__ = ["Ask", "Channel", "Ready", "Stop", "channel_factory"]
+__all__ = ["Ask", "Channel", "Ready", "Retire", "Stop", "channel_factory"]
 
 
 class Json(Argument):
@@ -36,7 +36,11 @@ class Ready(Command):
 
 
 class Stop(Command):
-    """Supervisor to worker: end yourself, in good order."""
+    """Supervisor to worker: end yourself, in good order; if you are about to, be quick."""
+
+
+class Retire(Command):
+    """Supervisor to worker: accept no more connections, and end when the last session has."""
 
 
 class Ask(Command):
@@ -51,6 +55,7 @@ class Channel(AMP):
 
     :param on_ready: called when the other end is ready.
     :param on_stop: called when the other end wants this one to stop.
+    :param on_retire: called when the other end wants this one to retire.
     :param on_ask: called with what is asked and about what; returns the answer, or a Deferred.
     :param on_lost: called when the other end is gone.
     """
@@ -60,12 +65,14 @@ class Channel(AMP):
         *,
         on_ready: Callable[[], object] = lambda: None,
         on_stop: Callable[[], object] = lambda: None,
+        on_retire: Callable[[], object] = lambda: None,
         on_ask: Callable[[str, Any], Any] = lambda _what, _about: None,
         on_lost: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__()
         self._on_ready = on_ready
         self._on_stop = on_stop
+        self._on_retire = on_retire
         self._on_ask = on_ask
         self._on_lost = on_lost
 
@@ -79,6 +86,12 @@ class Channel(AMP):
     def stop(self) -> dict[str, object]:
         """Take `Stop`."""
         self._on_stop()
+        return {}
+
+    @Retire.responder
+    def retire(self) -> dict[str, object]:
+        """Take `Retire`."""
+        self._on_retire()
         return {}
 
     @Ask.responder

@@ -54,6 +54,7 @@ def layer(directory: Path) -> Layer:
         "listen-tls": ("tcp:1995:interface=127.0.0.1",),
         "certificate": (str(directory / "server.pem"),),
         "auth": (f"popd-passwd:{directory / 'passwd'}",),
+        "state-directory": str(directory),
         "maildrop": f"maildir:{directory}/mail/{{local}}",
         "workers": "1",
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,10 +17,12 @@ from popd import mechanisms
 from popd.auth.apppass import DIRECTORY, LastUse
 from popd.auth.cache import CredentialCache
 from popd.auth.chain import CheckerChain
+from popd.auth.fakekeys import FILE as FAKE_KEYS
+from popd.auth.fakekeys import FakeKeys
 from popd.auth.guard import Guard
 from popd.auth.link import Link, Policy
+from popd.auth.penalties import slowed
 from popd.auth.realm import MaildropRealm
-from popd.auth.scram import FakeKeys
 from popd.auth.tablefile import GuessTable
 from popd.listen import StartError
 from popd.maildrop.snapshots import SnapshotCache
@@ -45,15 +49,20 @@ class Door:
     """What the processes of a popd have in common to let users in.
 
     :param settings: what popd is told to do.
+    :param before: the door until now; what is known of guesses is taken over.
     :raises StartError: something cannot be used.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._domain = settings.default_domain
+    def __init__(self, settings: Settings, before: Door | None = None) -> None:
+        # What looks up host names needs it later, when popd may read less than whoever starts it.
+        codecs.lookup("idna")
+        self.domain = settings.default_domain
+        """What completes a bare user name."""
         self._checkers = [_checker(description) for description in settings.auth]
         self._ttl = settings.auth_cache_ttl
-        self._fakes = FakeKeys()
-        self._uses = LastUse(Path(settings.state_directory) / DIRECTORY)
+        state = Path(settings.state_directory)
+        self._fakes: FakeKeys = before._fakes if before else FakeKeys.kept(state / FAKE_KEYS)  # noqa: SLF001
+        self._uses = LastUse(state / DIRECTORY)
         with starting("--auth"):
             chain = self._chain()
         with starting(""):
@@ -64,12 +73,16 @@ class Door:
                 certificates=bool(settings.client_ca),
             )
             """Which ways to log in there are."""
+        self._guess_table = settings.guess_table
         with starting("--guess-table"):
-            self._guesses = (
-                GuessTable.open(Path(settings.guess_table))
+            self.guesses: GuessTable = (
+                before.guesses
+                if before and before._guess_table == settings.guess_table  # noqa: SLF001
+                else GuessTable.open(Path(settings.guess_table))
                 if settings.guess_table
                 else GuessTable.in_memory()
             )
+            """What is known of wrong guesses, by all processes together."""
         with starting("--maildrop"):
             recent = SnapshotCache(settings.cache_size * _MEGABYTE, settings.clock_skew)
             store = MaildirStore.from_template(settings.maildrop, settings.missing_maildrop, recent)
@@ -79,9 +92,13 @@ class Door:
             )
         self._realm = MaildropRealm(store)
 
+    def slowed(self) -> int:
+        """Return how many networks, accounts and pairs of them have to wait because of guesses."""
+        return slowed(self.guesses, time.time())
+
     def portal(self, clock: IReactorTime) -> Portal:
         """Return where credentials become maildrops, for the process whose clock this is."""
-        return Portal(self._realm, [self._chain(clock, Guard(self._guesses))])
+        return Portal(self._realm, [self._chain(clock, Guard(self.guesses))])
 
     def _record(self, account: Account, client: Client) -> Deferred[str]:
         """See `Admission`: this waits for a disk."""
@@ -90,7 +107,7 @@ class Door:
     def _chain(self, clock: IReactorTime | None = None, guard: Guard | None = None) -> CheckerChain:
         return CheckerChain(
             [Link(checker, policy, name) for checker, policy, name in self._checkers],
-            self._domain,
+            self.domain,
             CredentialCache(self._ttl),
             clock=clock,
             guard=guard,

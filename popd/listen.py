@@ -45,6 +45,7 @@ class Purpose(Enum):
     CLEARTEXT = "cleartext, without TLS"
     STLS = "cleartext with STLS"
     IMPLICIT_TLS = "implicit TLS"
+    STATUS = "HTTP, the status page"
 
 
 class StartError(SystemExit, Exception):
@@ -114,7 +115,7 @@ class Listener(Service):
         self.purpose = purpose
         self._endpoint = endpoint
         self._factory = factory
-        self._shown = shown
+        self.shown = shown
         self._give_up = self._refuse = give_up
         self._accepting = accepting
         self._port: Deferred[IListeningPort | None] | None = None
@@ -124,6 +125,8 @@ class Listener(Service):
 
         :raises StartError: the port cannot be had.
         """
+        if self._port is not None:
+            return
         super().privilegedStartService()
         refusals: list[StartError] = []
         self._refuse = refusals.append
@@ -148,6 +151,11 @@ class Listener(Service):
         """Accept connections in a forked process, whose reactor this is."""
         if self._port is not None:
             self._port.addCallback(_move, reactor)
+
+    def leave(self) -> None:
+        """Accept no more connections in a forked process; others, which have the socket too, do."""
+        if self._port is not None:
+            self._port.addCallback(_leave)
 
     async def _stop(self, waiting: Deferred[IListeningPort | None] | None) -> None:
         if waiting is None:
@@ -185,7 +193,7 @@ class Listener(Service):
         if isinstance(cause, OSError):
             reason = cause.strerror or reason
             hint = _HINTS.get(cause.errno or 0, "")
-        return StartError(f"{self._shown}: cannot listen: {reason}{hint and f' ({hint})'}")
+        return StartError(f"{self.shown}: cannot listen: {reason}{hint and f' ({hint})'}")
 
 
 def _move(port: Any, reactor: Any) -> Any:
@@ -193,6 +201,13 @@ def _move(port: Any, reactor: Any) -> Any:
         share(port)
         port.reactor = reactor
         port.startReading()
+    return port
+
+
+def _leave(port: Any) -> Any:
+    if port is not None and port.socket.fileno() >= 0:
+        port.stopReading()
+        port.socket.close()
     return port
 
 

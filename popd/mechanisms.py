@@ -32,9 +32,9 @@ def choose(
     :raises ValueError: there are none such; the text begins with the option that is wrong.
     """
     possible = {name for name in WAYS if name.removesuffix("-PLUS") in verifiable}
-    if not certificates:
-        possible.discard("EXTERNAL")
-    elif "EXTERNAL" not in possible:
+    if not certificates and "EXTERNAL" in possible:
+        raise ValueError("--auth popd-certificate: needs --client-ca, to ask for certificates")
+    if certificates and "EXTERNAL" not in possible:
         raise ValueError(
             "--client-ca: no --auth verifies certificates; add --auth popd-certificate"
         )
@@ -56,8 +56,8 @@ def _named(sasl: str, possible: set[str]) -> set[str]:
     for name in sorted(names - WAYS):
         raise ValueError(f"--sasl: there is no {name!a}; there are {', '.join(sorted(WAYS))}")
     for name in sorted(names - possible):
-        why = " without --client-ca" if name == "EXTERNAL" else ""
-        raise ValueError(f"--sasl {name}: no --auth can verify it{why}")
+        hint = "; it takes popd-certificate, and --client-ca" if name == "EXTERNAL" else ""
+        raise ValueError(f"--sasl {name}: no --auth can verify it{hint}")
     return names
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
-from contextlib import suppress
+import time
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.application.service import MultiService
@@ -18,29 +21,34 @@ from twisted.python import usage
 from popd import __version__, config, demo, systemd
 from popd.auth.interfaces import IBearerToken, IClientCertificate
 from popd.desk import Alone
-from popd.door import Door, starting
+from popd.door import starting
 from popd.listen import Listener, Purpose, StartError, parse_endpoint
 from popd.logs import bridge
 from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW
+from popd.metrics import Sources
+from popd.operate.commands import Commands
+from popd.operate.controlsocket import ControlSocket
 from popd.probe import Watchman, targets
-from popd.serve import Serving
-from popd.server.insider import Insider
-from popd.server.note import hasten
+from popd.reload import Plan, Reloader
+from popd.serve import DRAIN_TIMEOUT
+from popd.server.limits import IDLE_TIMEOUT, LOGIN_TIMEOUT, PER_ADDRESS, SESSIONS
+from popd.server.note import LogFormat, hasten
 from popd.server.reactor import make_lean
-from popd.server.tls import load_context
 from popd.workers import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IProtocolFactory
+
+    from popd.auth.tablefile import GuessTable
+    from popd.desk import Crew
+    from popd.server.tls import Served
 
 __all__ = ["Options", "Server", "build", "makeService"]
 
 _log = Logger()
-
-_MIN_HASHERS: Final = 2
-"""How many passwords can be checked at the same time, at least."""
 
 _DEMO: Final = (
     "Show popd at work: makes ./popd-demo with a certificate, a user and some mail, listens on"
@@ -52,13 +60,17 @@ _HELP: Final = {
     "default-domain": "What stands behind the @ of a user name that has none.",
     "cleartext-login": "Who may log in without TLS: never, local or always.  (default: never)",
     "missing-maildrop": "What a Maildir not yet there is: empty or an error.  (default: empty)",
+    "certificate-dir": "Certificates for other host names: NAME.pem, or NAME/fullchain.pem and"
+    " NAME/privkey.pem.",
     "sasl": "The only mechanisms that are offered, as MECHANISM,...; USER is for USER and PASS."
     "  (default: all that --auth can verify, but for SCRAM-SHA-1 and CRAM-MD5)",
     "client-ca": "PEM file: the authorities that vouch for clients, who are then asked for"
     " certificates.",
     "guess-table": "A file that keeps what is known of password guessing.  (default: none, and a"
     " restart forgets it)",
-    "state-directory": "Where the last uses of app passwords are kept.  (default: /var/lib/popd)",
+    "state-directory": "Where things are kept that have to outlast popd.  (default: /var/lib/popd)",
+    "control": "The socket where popctl is answered; none for none.  (default: /run/popd/control,"
+    " if that can be had)",
     "workers": "How many processes serve; auto is one for each processor.  (default: auto)",
     "auth-cache-ttl": "Seconds that a verified password counts without being verified again; 0"
     " verifies every time.  (default: 300)",
@@ -66,6 +78,26 @@ _HELP: Final = {
     f"  (default: {DEFAULT_CACHE_SIZE:g})",
     "clock-skew": "Seconds that the clocks of machines that share the mail may differ.  (default:"
     f" {DEFAULT_CLOCK_SKEW:g})",
+    "drain-timeout": "Seconds that sessions may go on when popd is to stop.  (default:"
+    f" {DRAIN_TIMEOUT:g})",
+    "max-sessions": "How many connections there may be at the same time, in all processes together;"
+    f" 0 is no limit, here and below.  (default: {SESSIONS})",
+    "max-sessions-per-ip": "How many of them may come from one IPv4 address or IPv6 /64."
+    f"  (default: {PER_ADDRESS})",
+    "max-sessions-per-user": "How many of them one user may have.  (default: 0)",
+    "login-timeout": "Seconds from the connection until a client must be logged in."
+    f"  (default: {LOGIN_TIMEOUT:g})",
+    "idle-timeout": "Seconds without a command until a client that is logged in is let go; less"
+    f" than {IDLE_TIMEOUT:g} breaks RFC 1939.  (default: {IDLE_TIMEOUT:g})",
+    "max-download-per-day": "Megabytes of messages after which a user gets no more on that day,"
+    " UTC.  (default: 0)",
+    "proxy-protocol": "Networks, with commas between them, whose connections all begin with a PROXY"
+    " header, which is believed.  (default: nobody's; none says so for sure)",
+    "xclient": "Networks of proxies that are believed when they say with XCLIENT for whom they"
+    " speak.  (default: nobody's; none says so for sure)",
+    "log-format": "What lines of the log are: text, or json for programs.  (default: text)",
+    "status": "An endpoint of this machine, such as tcp:9110:interface=127.0.0.1, that says over"
+    " HTTP how popd is: a page, /metrics and /healthz.  (default: none)",
 }
 
 
@@ -139,9 +171,21 @@ class Options(usage.Options, AuthOptionMixin):
 
         :raises StartError: something is wrong, or missing.
         """
+        self.settings = self.settle()
+
+    @cached_property
+    def _handed_over(self) -> config.Layer:
+        """What systemd handed over, as long as nobody has taken it."""
+        return systemd.handed_over()
+
+    def settle(self) -> config.Settings:
+        """Return what popd is told to do, as the configuration file is now.
+
+        :raises StartError: something is wrong, or missing.
+        """
         try:
-            self.settings = config.settle(
-                systemd.handed_over(),
+            return config.settle(
+                self._handed_over,
                 demo.layer(demo.DIRECTORY.absolute()) if self["demo"] else {},
                 config.read_file(self["config"]) if self["config"] else {},
                 {
@@ -159,28 +203,48 @@ class Server(MultiService):
 
     :param reactor: what to stop if a port turns out not to be had once everything runs.
     :param at_exit: has something called when the process ends, as `atexit.register` does.
+    :param log_format: what lines of the log are.
     """
 
-    def __init__(self, reactor: Any, at_exit: Callable[..., object] = atexit.register) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        at_exit: Callable[..., object] = atexit.register,
+        log_format: LogFormat = "text",
+    ) -> None:
         super().__init__()
-        self._reactor = reactor
+        self._log_format = log_format
+        self.reactor = reactor
         self._at_exit = at_exit
         self.listeners: list[Listener] = []
+        self.reloader: Reloader
         self.notifier = systemd.Notifier({})
+        self.control: ControlSocket | None = None
+        self.reloaded: tuple[float, str] | None = None
+        """When the configuration was taken up anew last, and what was wrong with it."""
+        self.draining = False
+        """Whether no new sessions are begun because popd is about to end."""
 
     def privilegedStartService(self) -> None:
         """Bind all ports.
 
         :raises StartError: a port cannot be had.  The text went to stderr, too.
         """
-        hasten(globalLogPublisher)
-        try:
+        hasten(globalLogPublisher, self._log_format)
+        with suppress(ValueError):  # not the main thread, so that signals are others' business
+            signal.signal(signal.SIGHUP, lambda *_: self._soon(self.reload))
+        with _told():
             super().privilegedStartService()
-        except StartError as error:
-            _tell(error)
-            raise
 
-    def listen(
+    def startService(self) -> None:
+        """Serve.
+
+        :raises StartError: something cannot be had.  The text went to stderr, too.
+        """
+        with _told():
+            super().startService()
+
+    def listener(
         self,
         option: str,
         description: str,
@@ -188,13 +252,13 @@ class Server(MultiService):
         purpose: Purpose,
         *,
         accepting: bool,
-    ) -> None:
-        """Add an endpoint to listen on.
+    ) -> Listener:
+        """Return what listens on an endpoint.
 
         :param option: what the endpoint was given with.
         :raises StartError: it cannot be one.
         """
-        endpoint = parse_endpoint(self._reactor, option, description)
+        endpoint = parse_endpoint(self.reactor, option, description)
         listener = Listener(
             endpoint,
             factory,
@@ -204,8 +268,84 @@ class Server(MultiService):
             accepting=accepting,
         )
         listener.kind = description.partition(":")[0]
+        return listener
+
+    def add(self, listener: Listener) -> None:
+        """Have a listener listen when this does."""
         self.listeners.append(listener)
         listener.setServiceParent(self)
+
+    def remove(self, listener: Listener) -> None:
+        """Have a listener listen no more."""
+        self.listeners.remove(listener)
+        listener.disownServiceParent()
+
+    def stopService(self) -> Deferred[Any]:
+        """Let sessions go on for a while; a second signal ends that."""
+        self.draining = True
+        self.notifier.stopping()
+        with suppress(ValueError):
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: self._soon(self._hurry))
+        stopped: Deferred[Any] = super().stopService()
+        return stopped
+
+    def reload(self) -> Deferred[str]:
+        """Take over the configuration, password files and certificates as they are now.
+
+        Sessions go on.  What is wrong is logged, and then all stays as it was.
+
+        :return: what is wrong, in a line; empty if nothing is.
+        """
+        return self.reloader.reload()
+
+    def drain(self) -> None:
+        """End, once sessions have had some time to end."""
+        with suppress(ReactorNotRunning):
+            self.reactor.stop()
+
+    def certificates(self) -> list[Served]:
+        """Return all certificates that are in use."""
+        return self.reloader.certificates()
+
+    @cached_property
+    def crew(self) -> Crew:
+        """All processes that serve."""
+        service = self.reloader.service
+        return service if isinstance(service, Supervisor) else Alone(service.desk)
+
+    @property
+    def guesses(self) -> GuessTable:
+        """What is known of guesses."""
+        return self.reloader.plan.serving.door.guesses
+
+    def _slowed(self) -> int:
+        return self.reloader.plan.serving.door.slowed()
+
+    def _hurry(self) -> None:
+        self.reloader.service.hurry()
+
+    def _soon(self, function: Callable[[], object]) -> None:
+        """Call a function from a signal handler."""
+        self.reactor.callFromThread(function)
+
+    def show(self, description: str) -> None:
+        """Add the status page.
+
+        :param description: the endpoint that it is to be had on.
+        :raises StartError: it cannot be one.
+        """
+        from popd.status.site import Status  # noqa: PLC0415 - it needs much that else nobody does
+
+        sources = Sources(
+            self.reloader.plan.serving.meter,
+            self.crew,
+            self.certificates,
+            self._slowed,
+            time.time(),
+        )
+        status = Status(self.reactor, description, sources, lambda: self.draining, self._give_up)
+        status.setServiceParent(self)
 
     def _give_up(self, error: StartError) -> None:
         """Stop in an orderly way, and end with exit status 1."""
@@ -214,7 +354,7 @@ class Server(MultiService):
         # twistd ends with 0 whenever the reactor stops, and has no other way to ask for more.
         self._at_exit(os._exit, 1)
         with suppress(ReactorNotRunning):
-            self._reactor.callWhenRunning(self._reactor.stop)
+            self.reactor.callWhenRunning(self.reactor.stop)
 
 
 def makeService(options: Options) -> Server:
@@ -233,54 +373,40 @@ def build(options: Options, reactor: Any) -> Server:
     bridge()
     with starting("--demo"):
         password = demo.prepare(demo.DIRECTORY) if options["demo"] else ""
-    with starting("--certificate"):
-        tls = (
-            load_context(settings.certificate, settings.private_key)
-            if settings.certificate
-            else None
-        )
-    if tls is not None and settings.client_ca:
-        with starting("--client-ca"):
-            tls.ask_clients(settings.client_ca)
-    door = Door(settings)
-    server = Server(reactor)
-    workers = _worker_count(settings.workers)
-    hashers = max(_MIN_HASHERS, (os.cpu_count() or 1) // workers)
-    insider = Insider()
-    serving = Serving(door, settings.cleartext_login, tls, hashers, insider)
-    alone = workers == 1
-    if alone:
+    server = Server(reactor, log_format=settings.log_format)
+    plan = Plan.of(settings)
+    if plan.alone:
         make_lean(reactor)
-    cleartext = Purpose.STLS if tls else Purpose.CLEARTEXT
-    for description in settings.listen:
-        server.listen("--listen", description, serving.cleartext, cleartext, accepting=alone)
-    for description in settings.listen_tls:
-        server.listen(
-            "--listen-tls",
-            description,
-            serving.implicit_tls,
-            Purpose.IMPLICIT_TLS,
-            accepting=alone,
-        )
-    service = (
-        serving.on(reactor) if alone else Supervisor(reactor, workers, server.listeners, serving.on)
-    )
-    service.setServiceParent(server)
+    for one in plan.places():
+        server.add(server.listener(*one, accepting=plan.alone))
+    server.reloader = Reloader(server, options.settle, plan)
+    server.reloader.watch.setServiceParent(server)
+    server.reloader.service.setServiceParent(server)
     server.notifier = notifier = systemd.Notifier(os.environ)
     if notifier:
-        crew = service if isinstance(service, Supervisor) else Alone(service.desk)
-        watchman = Watchman(reactor, notifier, insider, lambda: targets(server.listeners), crew)
+        watchman = Watchman(
+            reactor, notifier, plan.insider, lambda: targets(server.listeners), server.crew
+        )
         watchman.setServiceParent(server)
+    if settings.control != "none":
+        server.control = ControlSocket(reactor, settings.control, Commands(reactor, server))
+        server.control.setServiceParent(server)
+    if settings.status:
+        server.show(settings.status)
     if options["demo"]:
         guide = demo.Guide(demo.DIRECTORY, settings.certificate, password, server.listeners)
         guide.setServiceParent(server)
     return server
 
 
-def _worker_count(workers: str) -> int:
-    if workers != "auto":
-        return int(workers)
-    return len(os.sched_getaffinity(0))
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell whoever starts popd, too, why that is not possible."""
+    try:
+        yield
+    except StartError as error:
+        _tell(error)
+        raise
 
 
 def _tell(error: StartError) -> None:

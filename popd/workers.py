@@ -14,8 +14,8 @@ import os
 import signal
 import socket
 import sys
-from contextlib import suppress
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from twisted.application.service import Service
@@ -25,17 +25,20 @@ from twisted.internet.main import installReactor
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from popd.control import Ask, Channel, Ready, Stop, channel_factory
+from popd.control import Ask, Channel, Ready, Retire, Stop, channel_factory
+from popd.desk import Process
 from popd.server.reactor import make_lean
 from popd.server.seats import SEATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from twisted.protocols.amp import Command
+
     from popd.listen import Listener
     from popd.serve import Service as Serves
 
-__all__ = ["ASK_TIMEOUT", "HUNG", "LOOK", "RETRY", "STOP_TIMEOUT", "Supervisor"]
+__all__ = ["ASK_TIMEOUT", "HUNG", "LOOK", "READY_TIMEOUT", "RETRY", "STOP_TIMEOUT", "Supervisor"]
 
 ASK_TIMEOUT: Final = 5.0
 """Seconds that a worker has to answer an operator."""
@@ -50,8 +53,11 @@ and not seconds, because after a pause of the whole machine nobody has had time 
 RETRY: Final = 1.0
 """Seconds that a worker must have lived to be replaced at once; otherwise so many pass first."""
 
+READY_TIMEOUT: Final = 30.0
+"""Seconds that new workers have to accept connections."""
+
 STOP_TIMEOUT: Final = 20.0
-"""Seconds that workers have to end in good order."""
+"""Seconds that workers have to end in good order when sessions had their time."""
 
 
 def _fresh_reactor(old: Any) -> Any:
@@ -69,9 +75,25 @@ class _Worker:
     seat: int
     born: float
     channel: Channel
+    ready: Deferred[bool]
+    """Whether it came to accept connections, once that is known."""
     ended: Deferred[None]
+    retiring: bool = False
+    """Whether it is not to be replaced when it ends."""
     silent: int = 0
     """At how many looks in a row it had not answered."""
+
+    since: float = field(default_factory=time.time)
+    """When it was made, in seconds since 1970."""
+    generation: int = 0
+    """How often the workers had been renewed by then."""
+
+    @property
+    def state(self) -> str:
+        """How it is, see `Process`."""
+        if not self.ready.called:
+            return "starting"
+        return "retiring" if self.retiring else "serving"
 
     def heard(self, _: object) -> None:
         """It has answered."""
@@ -85,6 +107,8 @@ class Supervisor(Service):
     :param count: how many workers.
     :param listeners: what the workers accept connections from.
     :param serve: called in a worker with its reactor and its seat; returns what the worker runs.
+    :param patience: seconds that workers let sessions go on when they are to stop.
+    :param vacate: called with the seat of a worker that is no more.
     """
 
     _log: ClassVar = Logger()
@@ -95,23 +119,79 @@ class Supervisor(Service):
         count: int,
         listeners: Iterable[Listener],
         serve: Callable[[Any, int], Serves],
+        patience: float = 0.0,
+        vacate: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._reactor = reactor
+        self._patience = patience
         self._count = count
         self._listeners = listeners
         self._serve = serve
+        self._vacate = vacate
         self._workers: dict[int, _Worker] = {}
+        self.deaths = 0
+        """How many workers died."""
+        self.generation = 0
+        """How often the workers were renewed."""
         self._looks = LoopingCall(self._look)
         self._looks.clock = reactor
 
     def startService(self) -> None:
         """Start all workers."""
         super().startService()
-        gc.collect()
-        gc.freeze()  # so that collecting garbage does not copy what the workers share
+        _settle_memory()
         for _ in range(self._count):
             self._hire()
         self._looks.start(LOOK, now=False)
+
+    async def renew(
+        self,
+        serve: Callable[[Any, int], Serves],
+        listeners: Iterable[Listener],
+        count: int,
+        patience: float,
+    ) -> str:
+        """Start workers that serve in another way; when all of them do, let those before retire.
+
+        :return: empty; or why that could not be done, in which case all is as before.
+        """
+        before = [worker for worker in self._workers.values() if not worker.retiring]
+        if len(self._workers) + count > SEATS:
+            return (
+                f"{len(self._workers) - len(before)} workers of earlier configurations still have"
+                " sessions: try again when some of those have ended"
+            )
+        old = self._serve, self._listeners, self._count, self._patience
+        self._serve, self._listeners, self._count = serve, listeners, count
+        self._patience = patience
+        _settle_memory()
+        self.generation += 1
+        new = [self._hire(trial=True) for _ in range(count)]
+        late = self._reactor.callLater(READY_TIMEOUT, self._too_late, new)
+        results = [await worker.ready for worker in new]
+        if late.active():
+            late.cancel()
+        if not all(results):
+            self._serve, self._listeners, self._count, self._patience = old
+            for worker in new:
+                self._dismiss(worker, Stop)
+            return "the new workers did not start; the log says why"
+        for worker in new:
+            worker.retiring = False
+        for worker in before:
+            self._dismiss(worker, Retire)
+        return ""
+
+    @staticmethod
+    def _too_late(workers: list[_Worker]) -> None:
+        for worker in workers:
+            if not worker.ready.called:
+                worker.ready.callback(False)
+
+    @staticmethod
+    def _dismiss(worker: _Worker, how: type[Command]) -> None:
+        worker.retiring = True
+        worker.channel.callRemote(how).addErrback(lambda _: None)  # it may be gone already
 
     def stopService(self) -> Deferred[Any]:
         """Stop all workers, the slow ones by force."""
@@ -119,11 +199,15 @@ class Supervisor(Service):
         if self._looks.running:
             self._looks.stop()
         workers = list(self._workers.values())
-        for worker in workers:
-            worker.channel.callRemote(Stop).addErrback(lambda _: None)  # it may be gone already
-        force = self._reactor.callLater(STOP_TIMEOUT, self._kill_all)
+        self.hurry()
+        force = self._reactor.callLater(self._patience + STOP_TIMEOUT, self._kill_all)
         ended = DeferredList([worker.ended for worker in workers])
         return ended.addCallback(lambda _: force.cancel() if force.active() else None)
+
+    def hurry(self) -> None:
+        """Tell all workers to stop, and if they know that already, to be quick."""
+        for worker in self._workers.values():
+            self._dismiss(worker, Stop)
 
     def ask(self, what: str, about: Any = None) -> Deferred[list[Any]]:
         """Ask all workers something, see `popd.desk.Crew`.  Slow ones are left out."""
@@ -136,6 +220,13 @@ class Supervisor(Service):
         return DeferredList(asked, consumeErrors=True).addCallback(
             lambda results: [result["answer"] for good, result in results if good]
         )
+
+    def processes(self) -> list[Process]:
+        """Return which workers there are."""
+        return [
+            Process(worker.pid, worker.seat, worker.since, worker.state, worker.generation)
+            for worker in self._workers.values()
+        ]
 
     def _look(self) -> None:
         """See whether all workers still answer; end those that hang, so that they are replaced."""
@@ -156,7 +247,7 @@ class Supervisor(Service):
         for pid in self._workers:
             os.kill(pid, signal.SIGKILL)
 
-    def _hire(self) -> None:
+    def _hire(self, *, trial: bool = False) -> _Worker:
         taken = {worker.seat for worker in self._workers.values()}
         seat = next(seat for seat in range(SEATS) if seat not in taken)
         ours, theirs = socket.socketpair()
@@ -167,23 +258,35 @@ class Supervisor(Service):
                 self._work(theirs, seat)
             channel = Channel(on_ready=lambda: self._ready(pid), on_lost=lambda: self._lost(pid))
             born = self._reactor.seconds()
-            self._workers[pid] = _Worker(pid, seat, born, channel, Deferred())
+            worker = _Worker(pid, seat, born, channel, Deferred(), Deferred(), retiring=trial)
+            worker.generation = self.generation
+            self._workers[pid] = worker
             _adopt(self._reactor, ours, channel)
+        return worker
 
     def _ready(self, pid: int) -> None:
         self._log.info("Worker {pid} accepts connections", pid=pid)
+        worker = self._workers[pid]
+        if not worker.ready.called:
+            worker.ready.callback(True)
 
     def _lost(self, pid: int) -> None:
         """A worker died, or is as good as dead."""
         worker = self._workers.pop(pid)
         os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
+        self._vacate(worker.seat)
         worker.ended.callback(None)
-        if not self.running:
-            return
+        if not worker.ready.called:
+            worker.ready.callback(False)
         code = os.waitstatus_to_exitcode(status)
+        if not self.running or (worker.retiring and code in {0, -signal.SIGKILL}):
+            return
+        self.deaths += 1
         how = f"signal {-code}" if code < 0 else f"exit status {code}"
         self._log.critical("Worker {pid} died ({how}); its clients are cut off", pid=pid, how=how)
+        if worker.retiring:
+            return
         if self._reactor.seconds() - worker.born >= RETRY:
             self._hire()
         else:
@@ -202,8 +305,7 @@ class Supervisor(Service):
                 signal.signal(number, signal.SIG_IGN)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.set_wakeup_fd(-1)
-            for other in self._workers.values():
-                other.channel.let_go()
+            _let_go(self._reactor)
             reactor = _fresh_reactor(self._reactor)
             del sys.modules["twisted.internet.reactor"]
             installReactor(reactor)
@@ -218,15 +320,28 @@ class Supervisor(Service):
     def _run(self, reactor: Any, theirs: socket.socket, seat: int) -> None:
         service = self._serve(reactor, seat)
 
+        def leave() -> None:
+            for listener in self._listeners:
+                listener.leave()
+
         def stop() -> None:
-            with suppress(ReactorNotRunning):
+            leave()
+            try:
                 reactor.stop()
+            except ReactorNotRunning:
+                service.hurry()
+
+        def retire() -> None:
+            leave()
+            service.retire().addCallback(lambda _: stop())
 
         def begin() -> None:
             service.startService()
             for listener in self._listeners:
                 listener.accept(reactor)
-            channel = Channel(on_stop=stop, on_ask=service.desk.answer, on_lost=stop)
+            channel = Channel(
+                on_stop=stop, on_retire=retire, on_ask=service.desk.answer, on_lost=stop
+            )
             with theirs:
                 _adopt(reactor, theirs, channel)
             channel.callRemote(Ready).addErrback(lambda _: None)
@@ -234,6 +349,20 @@ class Supervisor(Service):
         reactor.callWhenRunning(begin)
         reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
         reactor.run(installSignalHandlers=False)
+
+
+def _settle_memory() -> None:
+    """Have what is there now stay, so that collecting garbage does not copy what is shared."""
+    gc.collect()
+    gc.freeze()
+
+
+def _let_go(reactor: Any) -> None:
+    """Close a forked process's copies of what only the supervisor reads and writes."""
+    for selectable in {*reactor.getReaders(), *reactor.getWriters()}:
+        end = getattr(selectable, "socket", None)
+        if end is not None:
+            end.close()
 
 
 def _adopt(reactor: Any, end: socket.socket, channel: Channel) -> None:

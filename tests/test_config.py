@@ -114,6 +114,21 @@ class FileTests(SynchronousTestCase):
             problem = self.refused(f"workers = {value}")
             self.assertIn("workers must be auto or a number from 1 on, not ", problem)
 
+    def test_wrong_whole_numbers(self) -> None:
+        """A number of sessions is whole."""
+        self.assertEqual(self.read("max-sessions = '7'"), {"max-sessions": 7})
+        for value in ("-1", "'x'", "1.5", "true", "10000000000", "'\u0661'", "''", "[1]"):
+            problem = self.refused(f"max-sessions = {value}")
+            self.assertIn("max-sessions must be a whole number, 0 or more, not ", problem)
+
+    def test_networks(self) -> None:
+        """Networks are told from what is none, and why."""
+        for value in ("none", "10.0.0.1", "10.0.0.0/8, 2001:db8::/32"):
+            self.assertEqual(self.read(f"xclient = '{value}'"), {"xclient": value})
+        for value in ("10.0.0.1/8", "proxy.example.org", "10.0.0.1,", "none,10.0.0.1"):
+            problem = self.refused(f"proxy-protocol = '{value}'")
+            self.assertIn("proxy-protocol must be none, or networks like 192.0.2.0/24", problem)
+
     def test_empty(self) -> None:
         """A file need not say anything."""
         self.assertEqual(self.read(""), {})
@@ -255,6 +270,16 @@ class SettleTests(SynchronousTestCase):
         for policy in ("local", "always"):
             settings = settle(without("certificate"), {"cleartext-login": policy})
             self.assertEqual((settings.listen, settings.listen_tls), (("tcp:110",), ()))
+
+    def test_proxies(self) -> None:
+        """Endpoints that hide whom they listen to do not go together with trusted proxies."""
+        for endpoint in ("haproxy:tcp:110", "ssl:995"):
+            layer = {"listen": ("tcp:110", endpoint)}
+            problem = self.refused(COMPLETE, layer, {"proxy-protocol": "192.0.2.1"})
+            self.assertIn(f"{endpoint}: --proxy-protocol goes with tcp: endpoints", problem)
+            for value in ("none", ""):
+                settle(COMPLETE, layer, {"proxy-protocol": value})
+        settle(COMPLETE, {"proxy-protocol": "192.0.2.1"})
 
     def test_nobody_could_log_in(self) -> None:
         """Without a certificate someone must be allowed to log in without TLS."""

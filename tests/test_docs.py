@@ -2,12 +2,61 @@
 
 from __future__ import annotations
 
+import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from popd.config import DEFAULTS
+
 DOCS = Path(__file__).parent.parent / "docs"
+
+
+class PageTests(SynchronousTestCase):
+    """Pages that are made from the code, or go with it."""
+
+    def test_configuration(self) -> None:
+        """Settings are explained as in etc/popd.toml; if not, run docs/make_configuration.py."""
+        script = runpy.run_path(str(DOCS / "make_configuration.py"))
+        for page in script["TEXTS"]:
+            self.assertEqual(
+                (DOCS / page).read_text(encoding="utf-8"), script["render"](page), page
+            )
+        self.assertEqual(
+            {one.name for one in script["settings"](script["SOURCE"].read_text(encoding="utf-8"))},
+            set(DEFAULTS),
+        )
+
+    def test_popctl(self) -> None:
+        """The manual page has popctl's commands; if not, run docs/make_popctl.py."""
+        script = runpy.run_path(str(DOCS / "make_popctl.py"))
+        self.assertEqual(script["TARGET"].read_text(encoding="utf-8"), script["render"]())
+
+    def test_replies(self) -> None:
+        """Every error that a client can be told is explained."""
+        page = (DOCS / "troubleshooting.rst").read_text(encoding="utf-8")
+        code = "".join(
+            path.read_text(encoding="utf-8")
+            for path in (DOCS.parent / "popd/protocol").rglob("*.py")
+        )
+        replies = re.findall(r'-ERR ([^"%]+)\\r\\n"', code)
+        replies += re.findall(r"BadCommandError\(\"(.+?)\"\)", code)
+        self.assertGreater(len(replies), 20)
+        for reply in replies:
+            self.assertTrue(f"``-ERR {reply}``" in page, reply)
+
+    def test_sphinx(self) -> None:
+        """All pages are whole, and each is linked from somewhere."""
+        output = self.mktemp()
+        command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
+        built = subprocess.run(
+            [*command, str(DOCS), output], capture_output=True, text=True, check=False
+        )
+        self.assertEqual((built.returncode, built.stderr), (0, ""))
+        self.assertTrue(Path(output, "troubleshooting.html").exists())
 
 
 class ProtocolTests(SynchronousTestCase):

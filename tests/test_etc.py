@@ -94,9 +94,14 @@ class SystemdTests(SynchronousTestCase):
         secret.touch(mode=0o644)
         (root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
         (root / "etc/group").write_text("root:x:0:\npopd:x:123:\n")
-        (root / "etc/tmpfiles.d").mkdir()
-        shutil.copy(ETC / "tmpfiles.d/popd.conf", root / "etc/tmpfiles.d")
-        run("systemd-tmpfiles", "--create", f"--root={root}", "popd.conf", package="systemd")
+        shutil.copy(ETC / "tmpfiles.d/popd.conf", root / "etc")
+        run(
+            "systemd-tmpfiles",
+            "--create",
+            f"--root={root}",
+            root / "etc/popd.conf",
+            package="systemd",
+        )
         self.assertEqual((secret.stat().st_uid, secret.stat().st_gid), (0, 123))
         self.assertEqual(secret.stat().st_mode & 0o777, 0o640)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, succeed
@@ -19,6 +19,9 @@ from popd.listen import Purpose
 from popd.probe import LOCAL, TIMEOUT, ProbeError, Target, Watchman, probe, targets
 from popd.server.insider import NAME, Insider
 from popd.systemd import Notifier
+
+if TYPE_CHECKING:
+    from popd.desk import Process
 
 HERE = IPv4Address("TCP", "127.0.0.1", 110)
 SOURCE = IPv4Address("TCP", "127.0.0.1", 50000)
@@ -275,6 +278,12 @@ class Telling(Notifier):
 class Crew:
     """Two processes with three sessions."""
 
+    deaths = 0
+
+    def processes(self) -> list[Process]:
+        """There are none to tell of."""
+        return []
+
     def ask(self, what: str, about: Any = None) -> Deferred[list[Any]]:
         """Count."""
         return succeed([1, 2])
@@ -355,15 +364,20 @@ class WatchmanTests(ProbeCase):
     def test_slow_answer(self) -> None:
         """Who does not say how many sessions he has holds up nobody."""
         watchman = self.watchman()
-        answer: Deferred[list[Any]] = Deferred()
-        self.patch(watchman, "_crew", SimpleNamespace(ask=lambda _: answer))
+        answers: list[Deferred[list[Any]]] = []
+
+        def ask(_what: str) -> Deferred[list[Any]]:
+            answers.append(Deferred())
+            return answers[-1]
+
+        self.patch(watchman, "_crew", SimpleNamespace(ask=ask))
         self.let_in()
         self.assertEqual(self.told(), ["READY=1", "WATCHDOG=1"])
         self.reactor.advance(10)
         self.let_in()
         self.assertEqual(self.told(), ["WATCHDOG=1"])
-        answer.callback([4])
-        self.assertEqual(set(self.told()), {"STATUS=4 sessions in 1 processes"})
+        answers[0].callback([4])
+        self.assertEqual(self.told(), ["STATUS=4 sessions in 1 processes"])
 
     def test_every_port(self) -> None:
         """One port after the other has to work."""

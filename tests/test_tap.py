@@ -7,6 +7,7 @@ import sys
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from twisted.application.service import Service
 from twisted.internet.testing import MemoryReactorClock
@@ -17,6 +18,7 @@ from popd import __version__, demo
 from popd.config import DEFAULTS
 from popd.door import Door
 from popd.listen import Purpose, StartError
+from popd.reload import _limits
 from popd.tap import Options, Server, build
 from popd.workers import Supervisor
 
@@ -24,6 +26,7 @@ MINIMUM = [
     *("--cleartext-login", "local"),
     *("--auth", "memory:ada:secret"),
     *("--maildrop", "maildir:/{local}"),
+    *("--state-directory", "/nowhere"),
     *("--workers", "1"),
 ]
 
@@ -161,8 +164,7 @@ class BuildTests(TapTestCase):
     def test_workers(self) -> None:
         """With several workers a supervisor forks them, and itself accepts no connection."""
         server = build(parsed(*MINIMUM, "--workers", "3"), FakeReactor())
-        supervisor = server.services[-1]
-        self.assertIsInstance(supervisor, Supervisor)
+        self.assertIsInstance(server.reloader.service, Supervisor)
         self.assertFalse(server.listeners[0]._accepting)
 
     def test_one_worker(self) -> None:
@@ -199,7 +201,7 @@ class BuildTests(TapTestCase):
         for arguments, problem in (
             (["--sasl", "PLAIN,DIGEST-MD5"], "--sasl: there is no 'DIGEST-MD5'; there are APOP, "),
             (["--sasl", "XOAUTH2"], "--sasl XOAUTH2: no --auth can verify it"),
-            (["--sasl", "EXTERNAL"], "--sasl EXTERNAL: no --auth can verify it without"),
+            (["--sasl", "EXTERNAL"], "--sasl EXTERNAL: no --auth can verify it; it takes"),
             (["--sasl", ","], "--auth: nobody can log in; name what may be offered with --sasl"),
         ):
             text = self.refused(*MINIMUM, *arguments)
@@ -219,21 +221,65 @@ class BuildTests(TapTestCase):
             self.assertTrue(text.startswith(problem), text)
             self.assertNotIn("secret", text)
 
+    def warnings(self, *arguments: str) -> list[str]:
+        """Return what a start with *arguments*, and a thousand files, logs."""
+        with (
+            mock.patch("popd.reload.raise_file_limit", return_value=1_000),
+            capturedLogs() as events,
+        ):
+            build(parsed(*MINIMUM, "--max-sessions", "9", *arguments), FakeReactor())
+        return [formatEvent(event) for event in events]
+
     def test_not_mounted(self) -> None:
         """A mail disk that is not there is worth a warning; it may come."""
-        with capturedLogs() as events:
-            build(parsed(*MINIMUM, "--maildrop", "maildir:/nowhere/{local}"), FakeReactor())
         self.assertEqual(
-            [formatEvent(event) for event in events],
+            self.warnings("--maildrop", "maildir:/nowhere/{local}"),
             ["/nowhere is no directory; is it not mounted? Nobody gets mail"],
         )
+
+    def test_limits(self) -> None:
+        """So are limits that cannot be, or should not."""
+        self.assertEqual(self.warnings("--idle-timeout", "600"), [])
+        self.assertEqual(self.warnings("--idle-timeout", "0"), [])
+        (warning,) = self.warnings("--idle-timeout", "599")
+        self.assertIn("--idle-timeout 599: RFC 1939 wants 600 or more", warning)
+        (warning,) = self.warnings("--max-sessions", "1000")
+        self.assertIn("--max-sessions 1000 is more than there can be", warning)
+
+    def test_all_limits(self) -> None:
+        """Each option sets what it is called."""
+        limits = _limits(
+            parsed(
+                *MINIMUM,
+                *("--max-sessions", "1", "--max-sessions-per-ip", "2"),
+                *("--max-sessions-per-user", "3", "--login-timeout", "4", "--idle-timeout", "5"),
+                *("--max-download-per-day", "0.5"),
+                *("--proxy-protocol", "192.0.2.1, 2001:db8::/32", "--xclient", "192.0.2.2"),
+            ).settings
+        )
+        self.assertEqual(
+            (limits.sessions, limits.per_address, limits.per_user, limits.login_timeout),
+            (1, 2, 3, 4),
+        )
+        self.assertEqual((limits.idle_timeout, limits.per_day), (5, 500_000))
+        self.assertIn("2001:db8::7", limits.proxies)
+        self.assertIn("192.0.2.2", limits.relays)
+        self.assertNotIn("192.0.2.1", limits.relays)
+        self.assertFalse(limits.watch_crowds)
+        for value, watched in (((), True), (("--proxy-protocol", "none"), False)):
+            limits = _limits(parsed(*MINIMUM, *value).settings)
+            self.assertEqual((bool(limits.proxies), limits.watch_crowds), (False, watched))
 
     def test_unusable(self) -> None:
         """What cannot be used is named, along with its option."""
         for arguments, problem in (
             (["--listen", "tcp:x"], "--listen tcp:x: this is no endpoint"),
             (["--maildrop", "/srv"], "--maildrop: '/srv' does not begin with 'maildir:'"),
-            (["--auth", "popd-passwd:/x"], "--auth popd-passwd: /x: No such file or directory"),
+            (
+                ["--auth", "popd-passwd:/x"],
+                "--auth popd-passwd: /x: No such file or directory; popctl",
+            ),
+            (["--auth", "popd-certificate:cn"], "--auth popd-certificate: needs --client-ca"),
             (["--auth", "popd-passwd"], "--auth popd-passwd: needs a file"),
             (["--auth", "shadow"], "--auth shadow: no such type; see twistd popd --help-auth"),
             (["--auth", "anonymous"], "--auth: anonymous can check nothing"),

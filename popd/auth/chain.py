@@ -25,6 +25,7 @@ from popd.auth.credentials import (
     Question,
     ScramOutcome,
 )
+from popd.auth.fakekeys import FakeKeys
 from popd.auth.guard import HOLD
 from popd.auth.interfaces import (
     AuthTemporaryError,
@@ -35,7 +36,7 @@ from popd.auth.interfaces import (
 )
 from popd.auth.link import Action, Link
 from popd.auth.person import Person, shown_name
-from popd.auth.scram import FakeKeys, look_up
+from popd.auth.scram import look_up
 from popd.maildrop.user import UserName
 
 if TYPE_CHECKING:

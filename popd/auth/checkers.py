@@ -188,7 +188,8 @@ one.  A changed file is read again at the next log-in.
         try:
             file, apps = PasswordFile(argstring), AppPasswordFile(argstring + SUFFIX)
         except OSError as error:
-            reason = f"{self.authType}: {error.filename}: {error.strerror}"
+            hint = "; popctl user add makes it" if isinstance(error, FileNotFoundError) else ""
+            reason = f"{self.authType}: {error.filename}: {error.strerror}{hint}"
             raise InvalidAuthArgumentString(reason) from error
         except ValueError as error:
             raise InvalidAuthArgumentString(f"{self.authType}: {error}") from error

@@ -127,7 +127,7 @@ def _account(reply: Reply, username: bytes) -> Account:
     if not reply.right:
         problems = {*fields, fields.get("code", "")}
         if not problems.isdisjoint(("temp", "temp_fail")):
-            raise AuthUncertainError("Dovecot itself cannot reach who knows the password")
+            raise AuthUncertainError("Dovecot cannot tell, and its log says why")
         if not problems.isdisjoint(_DISABLED):
             return read_account("Dovecot", name, {"disabled": ""})
         raise UnauthorizedLogin

@@ -23,6 +23,7 @@ __all__ = [
     "Standing",
     "limited",
     "process_reactor",
+    "reason",
 ]
 
 FIRST_PAUSE: Final = 1.0
@@ -54,6 +55,15 @@ def process_reactor() -> Any:
     from twisted.internet import reactor  # noqa: PLC0415 - none is chosen by importing this
 
     return reactor
+
+
+def reason(error: BaseException) -> str:
+    """Return in words why a connection failed: OpenSSL says it in a list of tuples."""
+    from OpenSSL import SSL  # noqa: PLC0415 - which a plugin must not bring in
+
+    if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
+        return "TLS: " + ", ".join(str(text) for *_, text in error.args[0])
+    return str(error) or type(error).__name__
 
 
 def limited(

@@ -33,6 +33,7 @@ from twisted.internet.ssl import (
 from zope.interface import implementer
 
 from popd.auth.health import limited
+from popd.auth.health import reason as explained
 from popd.auth.interfaces import AuthTemporaryError, AuthUncertainError
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class LdapConnection(Protocol):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """Let everybody know who waits for an answer."""
-        why = reason.getErrorMessage() if reason else ""
+        why = explained(reason.value) if reason and reason.value else ""
         self._end(f"the directory's connection has ended: {why}")
         self.on_lost()
 

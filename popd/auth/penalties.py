@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
-from itertools import product
+from itertools import islice, product
 from typing import TYPE_CHECKING, Final
 
 from popd.auth.rules import ACCOUNT, NETWORK, PAIR, SITE, Keys
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from popd.auth.rules import Key, Rule
     from popd.auth.tablefile import GuessTable
 
-__all__ = ["Penalty", "forgive", "penalties"]
+__all__ = ["MOST", "Penalty", "forgive", "penalties", "slowed"]
 
 _MARK: Final = (1 << 48) - 1
 _KINDS: Final = {
@@ -26,6 +26,9 @@ _KINDS: Final = {
 }
 _MAX_PAIRS: Final = 1_000_000
 """How many pairs of users and networks are tried out."""
+
+MOST: Final = 5_000
+"""How many are counted by `slowed`, which must not take long."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,16 @@ def penalties(
     """
     found = _penalties(table, now, users, subject)
     return sorted(found, key=lambda p: (-p.interval, -p.ends, p.subject))
+
+
+def slowed(table: GuessTable, now: float, most: int = MOST) -> int:
+    """Return how many networks, accounts and pairs are slowed down now.
+
+    :param most: of how many it is looked at that something is remembered about them at all.
+    """
+    return sum(
+        _kind(word)[1].interval(state, now) > 0 for word, state in islice(table.scores, most)
+    )
 
 
 def forgive(table: GuessTable, subject: str = "") -> int:

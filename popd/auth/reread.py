@@ -118,11 +118,11 @@ class RereadFile(Generic[SomeTable]):
         """Return what is equal as long as the file cannot have changed since it was read."""
         if self._fingerprint is _ABSENT and not os.access(self._path, os.F_OK):
             return _ABSENT  # without an exception, which would cost more than all the rest
+        known = self._fingerprint  # returned itself, since many versions are kept
         try:
-            fingerprint = self._look()
+            return known if self._look() == known else object()
         except OSError:
             return object()
-        return fingerprint if fingerprint == self._fingerprint else object()
 
     def table(self) -> SomeTable:
         """Return the table, after reading the file again if it may have changed."""
@@ -149,8 +149,9 @@ class RereadFile(Generic[SomeTable]):
         try:
             if self._look() != self._fingerprint:
                 self._read()
-        except (OSError, ValueError) as reason:
+        except (OSError, ValueError) as error:
             if not self._lost:
+                reason = f"{self.path}: {error.strerror}" if isinstance(error, OSError) else error
                 _log.error("%s; what was read before remains", reason)
             self._lost = True
         else:

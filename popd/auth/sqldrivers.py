@@ -106,6 +106,10 @@ class Driver:
         del connection
         return Handle()
 
+    def reason(self, error: BaseException | None) -> str:
+        """Return in one line why something failed."""
+        return _one_line(error)
+
     def make(self) -> None:
         """Make the database, if that is nobody else's business.
 
@@ -168,9 +172,22 @@ class SQLite(Driver):
         code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         return code in {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA, sqlite3.SQLITE_NOTADB}
 
+    def reason(self, error: BaseException | None) -> str:
+        """Return why something failed; SQLite does not say which file cannot be opened, or why.
+
+        It must not be opened to find out: to close it again would end SQLite's locks.
+        """
+        if os.access(self._path, os.R_OK):
+            return super().reason(error)
+        return f"{self._path} is not there, or may not be read by the user {os.geteuid()}"
+
     def make(self) -> None:
-        """Make the file, if there is none."""
+        """Make the file, if there is none, for those whose directory it is in."""
+        if self._path.exists():
+            return
         self._path.touch(0o640)
+        status = self._path.parent.stat()
+        os.chown(self._path, status.st_uid, status.st_gid)
 
     def _identity(self) -> tuple[int, int] | None:
         """Return which file it is, or None if there is none."""
@@ -296,3 +313,10 @@ def load(settings: Settings, *, writable: bool = False) -> Driver:
     if getattr(module, "apilevel", "") != "2.0" or getattr(module, "threadsafety", 0) < 1:
         raise ValueError(f"{name} is no DB-API 2.0 module that can be used by several threads")
     return kind(module, settings.connect, settings.timeout, writable=writable)
+
+
+def _one_line(error: BaseException | None) -> str:
+    """Return the first line of what *error* says, for the log."""
+    lines = str(error).strip().splitlines()
+    text = lines[0] if lines else type(error).__name__
+    return "".join(char if char.isprintable() else "?" for char in text)[:300]

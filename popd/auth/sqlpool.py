@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-__all__ = ["MAX_ROWS", "MAX_WAITING", "Database", "Table", "fetch", "one_line"]
+__all__ = ["MAX_ROWS", "MAX_WAITING", "Database", "Table", "fetch"]
 
 MAX_ROWS: Final = 100
 """More than any user has; of a query that finds more, no more is read."""
@@ -129,7 +129,7 @@ class Database:
         if watchdog.active():
             watchdog.cancel()
         if isinstance(result, Failure) and job.is_lost:
-            return _lost(one_line(result.value), result)
+            return _lost(self._driver.reason(result.value), result)
         return result
 
     def _late(self, failure: Failure) -> Failure:
@@ -157,7 +157,9 @@ class Database:
                 return self._answer(connection, handle, job)
             except error_class as error:
                 if self._driver.is_impossible(error):
-                    _log.warning("the database takes it for nobody's name: %s", one_line(error))
+                    _log.warning(
+                        "the database takes it for nobody's name: %s", self._driver.reason(error)
+                    )
                     return [((), []) for _ in job.questions]
                 job.is_lost = not self._driver.is_wrong(error)
                 broken = self._driver.is_broken(connection)
@@ -231,10 +233,3 @@ def _lost(reason: str, failure: Failure) -> Failure:
     error = AuthTemporaryError(reason)
     error.__cause__ = failure.value
     return Failure(error)
-
-
-def one_line(error: BaseException | None) -> str:
-    """Return the first line of what *error* says, for the log."""
-    lines = str(error).strip().splitlines()
-    text = lines[0] if lines else type(error).__name__
-    return "".join(char if char.isprintable() else "?" for char in text)[:300]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from popd.auth import sqlconfig, sqldrivers, sqlquery
 from popd.auth.sqlchecker import SqlChecker
-from popd.auth.sqlpool import Database, fetch, one_line
+from popd.auth.sqlpool import Database, fetch
 from popd.auth.sqlrows import SCRAM_COLUMNS, check_columns
 from popd.auth.sqlverify import Verifier
 
@@ -38,7 +38,12 @@ def checker(argument: str) -> SqlChecker:
         raise ValueError(f"the query: {error}") from None
     if not {"user", "local"}.intersection(statement.names):
         raise ValueError("the query has no :user in it, so that it would find anybody")
-    columns = _columns(driver, statement)
+    try:
+        columns = _columns(driver, statement)
+    except ValueError as error:
+        if settings.query != sqlquery.DEFAULT_QUERY:
+            raise
+        raise ValueError(f"{error}; popctl user add makes the tables") from error
     return SqlChecker(
         Database(driver, statement, settings.connections),
         Verifier(settings.cache),
@@ -59,15 +64,15 @@ def _columns(driver: Driver, statement: Statement) -> tuple[str, ...]:
     try:
         connection = driver.open()
     except driver.module.Error as error:
-        _log.error("popd-sql: the database cannot be asked yet: %s", one_line(error))
+        _log.error("popd-sql: the database cannot be asked yet: %s", driver.reason(error))
         return ()
     try:
         columns, _ = fetch(connection, statement, _NOBODY)
     except driver.module.Error as error:
         if not driver.is_wrong(error):
-            _log.error("popd-sql: the database does not answer yet: %s", one_line(error))
+            _log.error("popd-sql: the database does not answer yet: %s", driver.reason(error))
             return ()
-        raise ValueError(f"the query fails: {one_line(error)}") from error
+        raise ValueError(f"the query fails: {driver.reason(error)}") from error
     finally:
         connection.close()
     check_columns(columns)

@@ -11,7 +11,7 @@ from popd.auth.account import Account
 from popd.auth.apppass import digest, make
 from popd.ctl.arguments import user_argument
 from popd.ctl.output import json_option, moment, say, show_fields, show_list
-from popd.ctl.store import AppPassword, RefusedError
+from popd.ctl.store import AppPassword
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +62,7 @@ def add(
     try:
         Account.read(name, fields)
     except ValueError as reason:
-        raise RefusedError(str(reason)) from None
+        raise click.UsageError(str(reason)) from None
     password = make()
     site.store().add_app_password(name, AppPassword(program, digest(password.encode()), fields))
     site.forget(name, program)

@@ -32,9 +32,15 @@ def locked(path: Path, sleep: Callable[[float], None] = time.sleep) -> Iterator[
 
     That file stays there: to remove it would let two in.
 
-    :raises UnusableError: it cannot be locked, or another one has it for longer than ten seconds.
+    :raises UnusableError: it cannot be locked, another one has it for longer than ten seconds, or
+        there is no such directory.
     """
     lock = path.with_name(f"{path.name}.lock")
+    if not path.parent.exists():
+        raise UnusableError(
+            f"{path.parent}: no such directory; make it, for popd's group to read:"
+            f" install -d -m 750 -g GROUP {path.parent}"
+        )
     with _usable(lock):
         descriptor = os.open(lock, _OPEN_LOCK, 0o600)
     try:

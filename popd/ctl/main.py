@@ -1,4 +1,4 @@
-"""``popctl``: manages the accounts that popd lets in."""
+"""``popctl``: manages the accounts that popd lets in, and a popd that runs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ from click.exceptions import NoArgsIsHelpError
 from popd import __version__
 from popd.ctl.apps import apppass
 from popd.ctl.authtest import auth
+from popd.ctl.clients import client_config
+from popd.ctl.configuration import config as config_
+from popd.ctl.doctor.command import doctor
+from popd.ctl.live import drain, kick, reload_, status, who
+from popd.ctl.looking import explain, trace
+from popd.ctl.mailbox import mailbox
 from popd.ctl.penalties import penalties
 from popd.ctl.site import CONFIG, STATE, Site
 from popd.ctl.store import StoreError
 from popd.ctl.users import user
+from popd.operate.place import DEFAULT
 
 if TYPE_CHECKING:
     from typing import IO
@@ -25,9 +32,9 @@ Exit status:
   0  done; for "auth test", the user can log in
   1  refused
   2  the command line is wrong
-  3  there is no such user or app password
+  3  there is no such user, app password or session
   4  there is one already
-  5  a file or database cannot be read or written
+  5  a file, a database or popd's control socket cannot be used
   6  for "auth test": who could tell cannot answer now
 """
 
@@ -81,18 +88,25 @@ class _Main(click.Group):
     default="",
     help=f"Where popd notes when app passwords were used.  [default: {STATE}]",
 )
+@click.option(
+    "--control", metavar="PATH", default="", help=f"popd's control socket.  [default: {DEFAULT}]"
+)
 @click.version_option(__version__, message="popctl (popd) %(version)s")
 @click.pass_context
-def main(ctx: click.Context, config: str, auth: tuple[str, ...], state_directory: str) -> None:
-    """Manage the accounts that popd lets in.
+def main(
+    ctx: click.Context, config: str, auth: tuple[str, ...], state_directory: str, control: str
+) -> None:
+    """Manage the accounts that popd lets in, and a popd that runs.
 
-    They are where the first popd-passwd or popd-sql in popd's configuration says.  Passwords are
-    asked for, or read from standard input, and never stand on a command line.
+    Accounts are where the first popd-passwd or popd-sql in popd's configuration says.  Passwords
+    are asked for, or read from standard input, and never stand on a command line.
     """
-    ctx.obj = Site(config, auth, state_directory)
+    ctx.obj = Site(config, auth, state_directory, control)
 
 
-main.add_command(user)
-main.add_command(apppass)
-main.add_command(auth)
-main.add_command(penalties)
+for _command in (
+    *(user, apppass, auth, penalties, mailbox),
+    *(who, kick, trace, explain, status, reload_, drain),
+    *(config_, doctor, client_config),
+):
+    main.add_command(_command)

@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["json_option", "moment", "say", "show_fields", "show_list"]
+__all__ = ["json_option", "moment", "printable", "say", "show_fields", "show_list"]
 
 Row: TypeAlias = "Mapping[str, Any]"
 
@@ -31,13 +31,22 @@ def show_fields(fields: Mapping[str, str]) -> str:
 
 
 def show_list(
-    rows: Sequence[Row], cells: Callable[[Row], Sequence[object]], *, as_json: bool
+    rows: Sequence[Row],
+    cells: Callable[[Row], Sequence[object]],
+    *,
+    as_json: bool,
+    head: Sequence[str] = (),
 ) -> None:
-    """Write a list: all of each row as JSON, or the *cells* of each as a table without a head."""
+    """Write a list: all of each row as JSON, or the *cells* of each as a table.
+
+    :param head: what stands above the columns, if there is any row.
+    """
     if as_json:
         click.echo(json.dumps(list(rows), indent=2))
         return
-    table = [[_shown(cell) for cell in cells(row)] for row in rows]
+    table = [[printable(cell) for cell in cells(row)] for row in rows]
+    if head and table:
+        table.insert(0, list(head))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -46,13 +55,13 @@ def show_list(
 
 def say(text: str) -> None:
     """Tell what was done, on stderr: what is on stdout is for programs to take."""
-    click.echo(_shown(text), err=True)
+    click.echo(printable(text), err=True)
 
 
-def _shown(value: object) -> str:
+def printable(value: object) -> str:
     """Return *value* with nothing in it that could play tricks on a terminal."""
     if isinstance(value, list):
         value = " ".join(map(str, value))
-    elif value is None or value == "":
+    if value is None or value == "":
         value = "-"
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from popd.ctl.site import Site
 
 __all__ = ["penalties"]
+
+_NAMES: Final = 10_000
+"""How many users' names popd is told, so that it can call them by their names."""
 
 _file_option: Callable[[Any], Any] = click.option(
     "--guess-table", "path", metavar="FILE", default="", help="Where popd remembers wrong guesses."
@@ -49,11 +52,15 @@ def list_(site: Site, subject: str, path: str, *, as_json: bool, everything: boo
     These are: what it is; wrong guesses that still count; seconds between two attempts; when all
     will be forgotten.  A name that no store of accounts knows is shown as a number.
     """
-    table = _open(site, path)
     about = _canonical(site, subject)
     users = {about, *_users(site)} - {""}
-    found = remembered(table, time.time(), users, about)
-    rows = [asdict(penalty) for penalty in found if everything or penalty.interval]
+    table = _open(site, path)
+    if table is None:
+        some = sorted(users)[:_NAMES]
+        found = site.remote().ask("penalties", subject=about, users=some)
+    else:
+        found = [asdict(penalty) for penalty in remembered(table, time.time(), users, about)]
+    rows = [penalty for penalty in found if everything or penalty["interval"]]
     show_list(rows, _cells, as_json=as_json)
 
 
@@ -68,17 +75,17 @@ def _cells(row: Mapping[str, Any]) -> tuple[object, ...]:
 @click.pass_obj
 def clear(site: Site, subject: str, path: str) -> None:
     """Forget the wrong guesses of a network or a user; of all, if none is given."""
-    count = forgive(_open(site, path), _canonical(site, subject))
+    about = _canonical(site, subject)
+    table = _open(site, path)
+    count = forgive(table, about) if table else site.remote().ask("forgive", subject=about)
     say(f"{count} {'count' if count == 1 else 'counts'} of wrong guesses forgotten")
 
 
-def _open(site: Site, path: str) -> GuessTable:
-    path = path or site.guess_table
+def _open(site: Site, path: str) -> GuessTable | None:
+    """Return the table; None if popd remembers in memory only, and has to be asked itself."""
+    path = path or ("" if site.control else site.guess_table)
     if not path:
-        raise UnusableError(
-            "popd remembers wrong guesses in memory only; give it guess-table in its configuration,"
-            " or give popctl --guess-table FILE"
-        )
+        return None
     try:
         return GuessTable.existing(Path(path))
     except GuessTableError as error:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from popd.auth.apppass import DIRECTORY, LastUse
+from popd.ctl.remote import Remote
 from popd.ctl.store import STORES, UnusableError, open_store
+from popd.operate.place import DEFAULT
 
 if TYPE_CHECKING:
     from popd.auth.apppass import Use
@@ -34,12 +36,14 @@ class Site:
 
     :param config: the path of popd's configuration file.
     :param auth: checkers as for ``--auth``, instead of those in the configuration.
+    :param control: the path of the control socket, instead of where the configuration says.
     :param state: where the last uses of app passwords are, instead of where the configuration says.
     """
 
     config: str = CONFIG
     auth: tuple[str, ...] = ()
     state: str = ""
+    control: str = ""
 
     @cached_property
     def _layer(self) -> dict[str, Any]:
@@ -66,6 +70,50 @@ class Site:
     def default_domain(self) -> str:
         """What completes a bare user name at log-in."""
         return "" if self.auth else str(self._layer.get("default-domain", "")).lower()
+
+    @property
+    def default_domain_if_known(self) -> str:
+        """The same; empty if the configuration cannot be read."""
+        try:
+            return self.default_domain
+        except UnusableError:
+            return ""
+
+    def remote(self) -> Remote:
+        """Return the popd that runs, or should.
+
+        :raises UnusableError: its configuration, which was named, cannot be read.
+        """
+        path = self.control
+        if not path:
+            try:
+                path = str(self._layer.get("control", ""))
+            except UnusableError:
+                if self.config != CONFIG:
+                    raise
+        if path == "none":
+            raise UnusableError(f"{self.config}: popd is told to have no control socket")
+        return Remote(path or DEFAULT)
+
+    @property
+    def maildrop(self) -> str:
+        """The template of where the mail is.
+
+        :raises UnusableError: the configuration cannot be read, or does not say.
+        """
+        found = str(self._layer.get("maildrop", ""))
+        if not found:
+            raise UnusableError(f"{self.config}: there is no maildrop in it")
+        return found
+
+    def setting(self, key: str) -> Any:
+        """Return what the configuration says, or else what is so by default.
+
+        :raises UnusableError: the configuration cannot be read.
+        """
+        from popd.config import DEFAULTS  # noqa: PLC0415 - see above
+
+        return self._layer.get(key, DEFAULTS[key])
 
     @property
     def guess_table(self) -> str:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from popd.auth import schemes, sqlconfig, sqldrivers
 from popd.auth.account import Account
-from popd.auth.sqlpool import one_line
 from popd.auth.sqlquery import DEFAULT_QUERY, SCHEMA, parse
 from popd.auth.sqlrows import text
 from popd.ctl.store import (
@@ -180,11 +179,13 @@ class SqlStore:
             finally:
                 connection.close()  # which ends what was not committed
         except module.DataError as error:
-            raise RefusedError(f"the database cannot hold this: {one_line(error)}") from error
+            raise RefusedError(
+                f"the database cannot hold this: {self._driver.reason(error)}"
+            ) from error
         except module.IntegrityError as error:
             raise UnusableError("somebody else changed this at the same time; try again") from error
         except (module.Error, ValueError) as error:
-            raise UnusableError(f"popd-sql: {one_line(error)}") from error
+            raise UnusableError(f"popd-sql: {self._driver.reason(error)}") from error
 
     def _make(self) -> None:
         """Make the tables if there are none."""

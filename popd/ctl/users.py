@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from popd.auth.account import FIELDS, Account
+from popd.auth.account import FIELDS, Account, Client
 from popd.ctl.arguments import new_password, stdin_option, user_argument
 from popd.ctl.output import json_option, say, show_fields, show_list
 from popd.ctl.passwords import hashed
-from popd.ctl.store import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,18 +43,19 @@ def add(site: Site, name: str, settings: tuple[str, ...], *, password_stdin: boo
     fields = _fields(name, settings)
     store = site.store()
     store.add(name, hashed(new_password(stdin=password_stdin)), fields)
-    say(f"{name} can log in from now on")
+    refusal = Account.read(name, fields).refusal(Client())
+    say(f"{name} is added, but {refusal}" if refusal else f"{name} can log in from now on")
 
 
 def _fields(name: str, settings: tuple[str, ...]) -> dict[str, str]:
     split = [setting.partition("=") for setting in settings]
     fields = {field: value for field, _, value in split}
     for field in sorted(fields.keys() - set(_SETTABLE)):
-        raise RefusedError(f"there is no field {field}; there are {', '.join(_SETTABLE)}")
+        raise click.UsageError(f"there is no field {field}; there are {', '.join(_SETTABLE)}")
     try:
         Account.read(name, fields)
     except ValueError as reason:
-        raise RefusedError(str(reason)) from None
+        raise click.UsageError(str(reason)) from None
     return fields
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from zope.interface import Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from popd.maildrop.user import UserName
     from popd.protocol.snapshot import Snapshot
@@ -91,11 +91,11 @@ class IMaildrop(Interface):
         :raises MaildropTemporaryError: it cannot be read now.
         """
 
-    def commit(deleted: Iterable[int]) -> int:
+    def commit(deleted: Iterable[int]) -> Collection[int]:
         """Remove the messages at these 0-based indices and no others (RFC 1939 section 6).
 
         Every one is tried, whatever happens to the rest; one that is gone already counts as
-        removed.  Returns how many could not be removed.
+        removed.  Returns the indices of those that could not be removed.
         """
 
     def release() -> None:

@@ -47,16 +47,17 @@ class MaildropLock:
     read-only disk, the mail is served all the same, and only this process knows.
     """
 
+    __slots__ = ("_descriptor", "_key", "_root")
+
     def __init__(self, root: bytes) -> None:
         self._root = root
         self._key: tuple[int, int] | None = None
         self._descriptor: int | None = None
-        self.times = (0, 0)
-        """The mtime and ctime of the Maildir just before it was locked, in nanoseconds."""
 
-    def acquire(self) -> None:
+    def acquire(self) -> tuple[int, int]:
         """Take the lock, at once or not at all.
 
+        :return: the mtime and ctime of the Maildir just before, in nanoseconds.
         :raises MaildropInUseError: another session has it.
         :raises MaildropTemporaryError: the disk failed.
         :raises MaildropPermanentError: something that is no file bears the lock file's name.
@@ -68,12 +69,12 @@ class MaildropLock:
                 raise MaildropInUseError(f"{shown(self._root)}: in use in this process")
             _held.add(key)
         self._key = key
-        self.times = status.st_mtime_ns, status.st_ctime_ns
         try:
             self._lock_file()
         except BaseException:
             self.release()
             raise
+        return status.st_mtime_ns, status.st_ctime_ns
 
     def release(self) -> None:
         """Give the lock back.  A second call does nothing, nor one without `acquire`."""

@@ -36,9 +36,10 @@ from popd.maildrop.uidl import LEDGER_FILE, Ledger
 from popd.protocol.snapshot import EMPTY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from io import FileIO
 
+    from popd.maildrop.scan import Key
     from popd.maildrop.snapshots import Opened
     from popd.maildrop.stock import Stock
     from popd.protocol.snapshot import Snapshot
@@ -119,8 +120,8 @@ class Maildir:
         if opened is None or not opened.local:
             return None
         try:
-            self._lock.acquire()
-            if self._lock.which == opened.which and self._unchanged(opened):
+            times = self._lock.acquire()
+            if self._lock.which == opened.which and self._unchanged(opened, times):
                 self._opened = opened
                 return opened.stock.snapshot
         except MaildropInUseError:
@@ -157,28 +158,29 @@ class Maildir:
         self._has(index)
         return self._wherever_it_is(index, self._open)
 
-    def commit(self, deleted: Iterable[int]) -> int:
+    def commit(self, deleted: Iterable[int]) -> Collection[int]:
         """See `IMaildrop.commit`.  What counts as removed stays removed after a power cut."""
         indices = set(deleted)
         for index in indices:
             self._has(index)
-        failures: list[MaildropTemporaryError] = []
+        failures: dict[int, MaildropTemporaryError] = {}
         gone: list[int] = []
         for directory, messages in self._unlink(indices, gone, failures).items():
             try:
                 with temporary(directory):
                     sync_directory(directory)
             except MaildropTemporaryError as error:
-                failures += [error] * len(messages)
+                failures |= dict.fromkeys(messages, error)
             else:
                 gone += messages
-        failures += self._retire(gone)
+        failures |= self._retire(gone)
         if failures:
-            _log.warning("%d messages not removed; %s", len(failures), failures[0])
-        return len(failures)
+            first = next(iter(failures.values()))
+            _log.warning("%d messages not removed; %s", len(failures), first)
+        return failures
 
     def _unlink(
-        self, indices: Iterable[int], gone: list[int], failures: list[MaildropTemporaryError]
+        self, indices: Iterable[int], gone: list[int], failures: dict[int, MaildropTemporaryError]
     ) -> dict[bytes, list[int]]:
         """Unlink messages; return them by directory.  Take note of those gone, and of failures."""
         # Duplicates last: the ledger must be safe before one goes, and the others make room for it.
@@ -190,7 +192,7 @@ class Maildir:
                     self._ledger.secure()
                 directory = self._wherever_it_is(index, self._remove)
             except MaildropTemporaryError as error:
-                failures.append(error)
+                failures[index] = error
             except MessageGoneError:
                 gone.append(index)
             else:
@@ -211,6 +213,11 @@ class Maildir:
             self._lock.release()
             self._paths = {}
             self._doubtful = False
+
+    @property
+    def duplicates(self) -> int:
+        """How many of its messages have a base name that another has, or had, as well."""
+        return len(self._stock.twins)
 
     @property
     def _stock(self) -> Stock:
@@ -237,16 +244,16 @@ class Maildir:
             directory_key(os.path.join(self._root, directory))
         return True
 
-    def _unchanged(self, opened: Opened) -> bool:
+    def _unchanged(self, opened: Opened, times: Key) -> bool:
         """Tell whether the Maildir, without duplicates when opened last, is as it was then.
 
+        :param times: its own before it was locked.
         :raises MaildropTemporaryError: it cannot be looked at.
         """
         prefix = self._root + b"/"
-        for directory in DIRECTORIES:
-            if directory_key(prefix + directory) != opened.keys[directory]:
+        for directory, key in zip(DIRECTORIES, opened.keys, strict=True):
+            if directory_key(prefix + directory) != key:
                 return False
-        times = self._lock.times
         if times == opened.without_ledger:
             return True
         with temporary(self._root):
@@ -376,7 +383,7 @@ class Maildir:
                 found = [stray for stray in strays[base] if resembles(stray, stock.facts(index))]
             self._paths[index] = found.pop() if found else None
 
-    def _retire(self, gone: Iterable[int]) -> list[MaildropTemporaryError]:
+    def _retire(self, gone: Iterable[int]) -> dict[int, MaildropTemporaryError]:
         """Note whose unique-ids must not pass to a twin that stays; return what went wrong."""
         stock = self._stock
         staying = {
@@ -385,15 +392,15 @@ class Maildir:
             if self._path(index) is not None
         }
         outlived = [
-            (stock.base(index), *stock.twins[index])
+            index
             for index in gone
             if index in stock.twins and (stock.base(index), stock.twins[index].identity) in staying
         ]
-        for base, identity, number in outlived:
-            self._ledger.spend(base, identity, number)
+        for index in outlived:
+            self._ledger.spend(stock.base(index), *stock.twins[index])
         try:
             if outlived:
                 self._ledger.secure()
         except MaildropTemporaryError as error:
-            return [error] * len(outlived)
-        return []
+            return dict.fromkeys(outlived, error)
+        return {}

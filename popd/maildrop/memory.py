@@ -20,7 +20,7 @@ from popd.protocol.message import OctetCounter
 from popd.protocol.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from popd.maildrop.user import UserName
 
@@ -81,15 +81,16 @@ class MemoryMaildrop:
             raise MessageGoneError(repr(uid))
         return MemoryMessage(content, len(content) // 2 if uid in self.box.torn else None)
 
-    def commit(self, deleted: Iterable[int]) -> int:
+    def commit(self, deleted: Iterable[int]) -> Collection[int]:
         """See `IMaildrop.commit`."""
-        marked = {self._uid(index) for index in deleted}
+        indices = {self._uid(index): index for index in deleted}
+        marked = set(indices)
         there = {uid for uid, _ in self.box.messages}
         stuck = marked & there & (there if self.box.trouble else self.box.stuck)
         self.box.messages[:] = [
             (uid, content) for uid, content in self.box.messages if uid not in marked - stuck
         ]
-        return len(stuck)
+        return [indices[uid] for uid in stuck]
 
     def release(self) -> None:
         """See `IMaildrop.release`."""

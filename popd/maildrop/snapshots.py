@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from popd.maildrop.facts import Signature
-    from popd.maildrop.scan import Key, Keys
+    from popd.maildrop.scan import Key
     from popd.maildrop.stock import Stock
 
 __all__ = ["DEFAULT_CACHE_SIZE", "DEFAULT_CLOCK_SKEW", "Opened", "SnapshotCache"]
@@ -36,8 +36,9 @@ class Opened:
     stock: Stock
     """Its messages."""
 
-    keys: Keys
-    """What vouches for the listings that they were found in."""
+    keys: tuple[Key | None, ...]
+    """What vouches for the listings that they were found in, in the order of `DIRECTORIES`; empty
+    if nothing does."""
 
     which: tuple[int, int]
     """The device and inode number of the Maildir itself."""

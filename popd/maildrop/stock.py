@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from heapq import merge
 from itertools import accumulate, chain, compress
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
@@ -19,7 +20,7 @@ from popd.maildrop.uidl import unique_id
 from popd.protocol.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
 __all__ = ["NOTHING", "SINGLE", "Change", "Found", "Row", "Stock", "Twin"]
 
@@ -32,7 +33,11 @@ of those, unlike others, Python's collector of garbage need not keep track.)"""
 
 _FEW: Final = 64
 
-_NARROW: Final = 1 << 32
+_CODES: Final = "BHIQq"
+"""The kinds of columns, narrowest first: 1, 2, 4 and 8 octets, and 8 with a sign."""
+
+
+_FEW_PLACES: Final = 8
 
 _RUN: Final = 4096
 """How many keys are sorted in one call: as long as it takes, no other thread runs."""
@@ -50,6 +55,10 @@ class Twin(NamedTuple):
 
 SINGLE: Final = Twin()
 """A message whose base name no other has."""
+
+# Of these, too, there is one for all.
+_NO_TWINS: Final[Mapping[int, Twin]] = {}
+_NO_OTHERS: Final[Mapping[int, bytes]] = {}
 
 Row: TypeAlias = tuple[Found, Measured, Twin]
 """A message."""
@@ -182,9 +191,10 @@ class Stock:
         ids = list(map(unique_id, bases))
         for i, twin in twins.items():
             ids[i] = unique_id(bases[i], *twin)
-        others = {i: uid for i, uid in enumerate(ids) if uid is not bases[i]}
+        others = {i: uid for i, uid in enumerate(ids) if uid is not bases[i]} or _NO_OTHERS
         arrays = [_array(column, order) for column in lists]
-        return cls(_Columns(*_joined(bases), tuple(where), others, *arrays), twins)
+        columns = _Columns(*_joined(bases), _shared(tuple(where)), others, *arrays)
+        return cls(columns, twins or _NO_TWINS)
 
     def __len__(self) -> int:
         """Return how many messages there are."""
@@ -319,7 +329,7 @@ class Stock:
         (names, starts, where, others, places, *rest), gone = self._columns, change.gone
         numbers = {place: number for number, place in enumerate(where)}
         if change.moved:
-            places = places[:]
+            places = array("I", places)  # there may be more than fit in so narrow a column
             for index, (directory, name, _) in change.moved.items():
                 _, colon, info = name.partition(b":")
                 places[index] = numbers.setdefault((directory, colon + info), len(numbers))
@@ -331,13 +341,23 @@ class Stock:
         if len(more):
             kept, new = len(starts) - 1, more._columns
             others = {**others, **{kept + i: uid for i, uid in new.others.items()}}
-            starts = starts[:-1] + array("I", [len(names) + start for start in new.starts])
+            starts = _chained(starts[:-1], _narrow([len(names) + start for start in new.starts]))
             names += new.names
             theirs = [numbers.setdefault(place, len(numbers)) for place in new.where]
-            new_places = array("I", [theirs[place] for place in new.places])
+            new_places = _narrow([theirs[place] for place in new.places])
             columns = list(map(_chained, columns, (new_places, *more.columns)))
-        spliced = _Columns(names, starts, tuple(numbers), others, *columns)
-        return Stock(spliced, {}, self.snapshot, gone[0] if gone else len(self))
+        spliced = _Columns(names, starts, tuple(numbers), others or _NO_OTHERS, *columns)
+        return Stock(spliced, _NO_TWINS, self.snapshot, gone[0] if gone else len(self))
+
+
+def _shared(where: tuple[Place, ...]) -> tuple[Place, ...]:
+    """Return the same tuple for the same few places, which many Maildirs have."""
+    return _remembered(where) if len(where) <= _FEW_PLACES else where
+
+
+@lru_cache(256)
+def _remembered(where: tuple[Place, ...]) -> tuple[Place, ...]:
+    return where
 
 
 def _base(found: Found) -> bytes:
@@ -359,24 +379,36 @@ def _array(column: list[int], order: list[int]) -> array[int]:
 
     No call takes long, see `_order`: to make an array of a list would be one.
     """
-    low, high = (min(column), max(column)) if column else (0, 0)
-    code = "q" if low < 0 else "I" if high < _NARROW else "Q"
-    narrow = array(code)
+    narrow = array(_code(column))
     for start in range(0, len(order), _RUN):
         narrow.extend(map(column.__getitem__, order[start : start + _RUN]))
     return narrow[:]  # without the room to grow
 
 
+def _code(column: list[int]) -> str:
+    """Return the narrowest kind of column that takes these numbers."""
+    if not column:
+        return _CODES[0]
+    if min(column) < 0:
+        return _CODES[-1]
+    octets = (max(column).bit_length() + 7) // 8
+    return next(code for code in _CODES if array(code).itemsize >= octets)
+
+
+def _narrow(column: list[int]) -> array[int]:
+    """Return a short column, as narrow as it can be."""
+    return array(_code(column), column)
+
+
 def _chained(one: array[int], other: array[int]) -> array[int]:
-    if one.typecode == other.typecode:
-        return one + other
-    wide = "q" if "q" in {one.typecode, other.typecode} else "Q"
-    return array(wide, one) + array(wide, other)
+    wide = max(one.typecode, other.typecode, key=_CODES.index)
+    first, second = (c if c.typecode == wide else array(wide, c) for c in (one, other))
+    return first + second
 
 
 def _joined(bases: list[bytes]) -> tuple[bytes, array[int]]:
     ends = accumulate([len(base) + 1 for base in bases], initial=0)
-    return b"".join([base + b"\0" for base in bases]), array("I", ends)
+    return b"".join([base + b"\0" for base in bases]), _narrow(list(ends))
 
 
 def _order(keys: list[bytes]) -> list[int]:

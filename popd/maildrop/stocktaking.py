@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from popd.maildrop.facts import load
 from popd.maildrop.files import shown, temporarily
 from popd.maildrop.interfaces import MaildropTemporaryError
-from popd.maildrop.scan import PASSES, scan
+from popd.maildrop.scan import DIRECTORIES, PASSES, scan
 from popd.maildrop.snapshots import Opened
 from popd.maildrop.stock import NOTHING, SINGLE, Stock, Twin
 from popd.maildrop.stored import Facts, identify, measure, resembles
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from popd.maildrop.facts import Known
-    from popd.maildrop.scan import Keys
+    from popd.maildrop.scan import Key
     from popd.maildrop.snapshots import SnapshotCache
     from popd.maildrop.stock import Found, Row
     from popd.maildrop.stored import Measured
@@ -56,7 +56,8 @@ def take_stock(
     files = _Files(root, before, local=local)
     for _ in range(PASSES):
         stock = before.stock if before else NOTHING
-        seen = scan(root, before.keys if before else None, cache.margin, cache.now)
+        known = dict(zip(DIRECTORIES, before.keys, strict=True)) if before else None
+        seen = scan(root, known, cache.margin, cache.now)
         try:
             change = stock.compare(seen.files, files.is_same)
             shared = bool(ledger) or stock.shares_names(change)
@@ -70,7 +71,8 @@ def take_stock(
                 stock = Stock.of(_numbered(root, rows, ledger))
         except FileNotFoundError:
             continue
-        return files.opened(stock, {} if shared else seen.keys, which)
+        keys = () if shared else tuple(seen.keys[directory] for directory in DIRECTORIES)
+        return files.opened(stock, keys, which)
     raise MaildropTemporaryError(f"{shown(root)}: its files come and go too fast to list them")
 
 
@@ -127,7 +129,7 @@ class _Files:
         directory, name, _ = found
         return _look(b"%b/%b/%b" % (self._root, directory, name), lambda p: resembles(p, facts))
 
-    def opened(self, stock: Stock, keys: Keys, which: tuple[int, int]) -> Opened:
+    def opened(self, stock: Stock, keys: tuple[Key | None, ...], which: tuple[int, int]) -> Opened:
         """Return the Maildir as it is now."""
         before, known = self._before, self._known
         recent, unsaved, signature = _NONE, bool(self._measured), None
@@ -138,6 +140,7 @@ class _Files:
             recent, signature = recent | known.recent, known.signature
         # Without a main file all that is known will be written: no need to ask what is new.
         recent = recent.union(self._measured) if signature else _NONE
+        recent = recent or _NONE  # many are kept, and each empty one takes 200 octets
         return Opened(stock, keys, which, recent, unsaved, signature, self._local)
 
 

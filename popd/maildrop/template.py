@@ -78,16 +78,24 @@ class MaildirStore:
         """
         return Maildir(self._template.path(user), self._ground, self._cache)
 
+    def path(self, user: UserName, place: str = "") -> bytes:
+        """Return where the Maildir of *user* is: in *place*, if that is given, a template as well.
+
+        :raises MaildropPermanentError: it cannot be there.
+        """
+        try:
+            template = _Template(_parse(place)) if place else self._template
+        except ValueError as error:
+            raise MaildropPermanentError(f"{str(user)!a}: {error}") from None
+        return template.path(user)
+
     def maildrop_at(self, place: str, user: UserName) -> Maildir:
         """See `IRelocatingStore.maildrop_at`: *place* is a template as well.
 
         Where a Maildir that is not in `fixed` does not exist, that is an error: it cannot be told
         from one whose disk is not mounted.
         """
-        try:
-            path = _Template(_parse(place)).path(user)
-        except ValueError as error:
-            raise MaildropPermanentError(f"{str(user)!a}: {error}") from None
+        path = self.path(user, place)
         inside = path.startswith(_encoded(self.fixed.rstrip("/") + "/")) and b"/../" not in path
         return Maildir(path, self._ground if inside else None, self._cache)
 

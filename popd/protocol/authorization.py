@@ -6,6 +6,7 @@ import enum
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, assert_never, cast
 
+from popd.protocol import xclient
 from popd.protocol.commands import BadCommandError, Command, execute, no_arguments, table
 from popd.protocol.credentials import PasswordCredentials
 from popd.protocol.events import (
@@ -13,6 +14,7 @@ from popd.protocol.events import (
     Close,
     CloseReason,
     Event,
+    Introduce,
     Lookup,
     Problem,
     Reply,
@@ -66,7 +68,7 @@ class Authorization:
         self._challenge = challenge
         self._username: bytes | None = None
         self._exchange: Mechanism | Literal[_Told.TOLD] | None = None
-        self._commands = _commands(channel.offer.user, bool(challenge))
+        self._commands = _commands(channel.offer.user, bool(challenge), channel.xclient)
 
     def execute(self, line: bytes) -> Event:
         """Carry out a command line, or take a response in a SASL exchange."""
@@ -179,6 +181,11 @@ class Authorization:
     def _need_login_allowed(self) -> None:
         if not self._channel.login_allowed:
             raise BadCommandError(_NEEDS_TLS)
+        if self._channel.xclient:  # whoever begins to log in speaks for himself
+            self._commands = _commands(self._channel.offer.user, bool(self._challenge), False)
+
+    def _xclient(self, arguments: bytes) -> Event:
+        return Introduce(xclient.parse(arguments))
 
     commands: ClassVar[Mapping[bytes, Command[Authorization]]] = table(
         Command("CAPA", "", _capa, "RFC 2449 §5", "list what the server can do"),
@@ -187,14 +194,15 @@ class Authorization:
         Command("APOP", "name digest", _apop, "RFC 1939 §7", "log in by MD5, where it is on"),
         Command("AUTH", "[mechanism [response]]", _auth, "RFC 5034 §4", "log in by SASL"),
         Command("STLS", "", _stls, "RFC 2595 §4", "start TLS"),
+        Command("XCLIENT", "ADDR=... PORT=...", _xclient, "Dovecot", "name a proxy's client"),
         Command("QUIT", "", _quit, "RFC 1939 §4", "end the session"),
     )
 
 
 @cache
-def _commands(user: bool, apop: bool) -> Mapping[bytes, Command[Authorization]]:
+def _commands(user: bool, apop: bool, proxy: bool) -> Mapping[bytes, Command[Authorization]]:
     """Return the commands that exist; one that is not on offer does not."""
-    offered = {b"USER": user, b"PASS": user, b"APOP": apop}
+    offered = {b"USER": user, b"PASS": user, b"APOP": apop, b"XCLIENT": proxy}
     every = Authorization.commands.items()
     return {verb: command for verb, command in every if offered.get(verb, True)}
 

@@ -36,6 +36,7 @@ class Channel:
     :param bindings: looks up what binds an exchange to this connection, when it is asked for;
         None if nothing does, and where TLS ends at a proxy.
     :param certificate: whether the client has shown a TLS certificate that was verified.
+    :param xclient: whether what connected may be a proxy, and say for whom it does.
     """
 
     tls: bool = False
@@ -44,6 +45,7 @@ class Channel:
     offer: Offer = STANDARD
     bindings: Bindings | None = None
     certificate: bool = False
+    xclient: bool = False
 
     @property
     def login_allowed(self) -> bool:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from popd.protocol.credentials import Credentials
+    from popd.protocol.proxy import Introduction
 
 __all__ = [
     "NEED_DATA",
@@ -19,6 +20,7 @@ __all__ = [
     "CloseReason",
     "Commit",
     "Event",
+    "Introduce",
     "Lookup",
     "Problem",
     "Reply",
@@ -96,6 +98,13 @@ class StartTLS:
 
 
 @dataclass(frozen=True, slots=True)
+class Introduce:
+    """Take the client for whom a proxy says that it is.  Answer with ``Session.introduced``."""
+
+    introduction: Introduction
+
+
+@dataclass(frozen=True, slots=True)
 class Commit:
     """Remove the messages at these 0-based indices, and let go of the maildrop.
 
@@ -111,6 +120,7 @@ class CloseReason(enum.Enum):
     QUIT = "quit"
     TOO_MANY_ERRORS = "too many bad commands"
     INJECTION = "plaintext behind STLS"
+    DISMISSED = "ended by popd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +151,7 @@ Event: TypeAlias = (
     | Send
     | Stream
     | StartTLS
+    | Introduce
     | Commit
     | Close
     | Literal[Signal.NEED_DATA, Signal.PAUSED]
@@ -157,5 +168,7 @@ class Problem(enum.Enum):
     TOO_SOON = b"-ERR [LOGIN-DELAY] too soon after the last log-in\r\n"  # RFC 2449 section 8.1.1
     IN_USE = b"-ERR [IN-USE] another session holds the maildrop\r\n"  # RFC 2449 section 8.1.1
     TEMPORARY = b"-ERR [SYS/TEMP] not possible now, try again later\r\n"  # RFC 3206 section 4
+    TOO_MANY = b"-ERR [SYS/TEMP] too many sessions, try again later\r\n"
+    USED_UP = b"-ERR [SYS/TEMP] today's download limit is reached, try again after 00:00 UTC\r\n"
     PERMANENT = b"-ERR [SYS/PERM] not possible, tell the administrator\r\n"
     GONE = b"-ERR that message is no longer there\r\n"

@@ -62,6 +62,9 @@ class LineBuffer:
                 return self._unfinished()
             line = self._data[self._at : end]
             self._at = self._searched = end + 1
+            if self._at == len(self._data):
+                self._data = b""  # which may have been a password
+                self._at = self._searched = 0
             if self._dropping:  # the rest of a line that was answered already
                 self._dropping = False
                 continue

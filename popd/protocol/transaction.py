@@ -45,6 +45,8 @@ class Transaction:
     :param may_delete: whether the client may mark messages as deleted.
     """
 
+    __slots__ = ("_channel", "_deleted", "_deleted_octets", "_may_delete", "_snapshot")
+
     max_errors: ClassVar = 50
     """How many bad commands end the session."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sys import intern
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.hazmat.primitives.hashes import SHA256, HashAlgorithm
@@ -10,7 +11,7 @@ from OpenSSL import SSL
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-__all__ = ["channel_binding", "client_certificate", "tls_connection"]
+__all__ = ["channel_binding", "client_certificate", "tls_connection", "tls_reason", "tls_shown"]
 
 _EXPORTER: Final = b"EXPORTER-Channel-Binding"
 _EXPORTER_OCTETS: Final = 32
@@ -26,6 +27,18 @@ def tls_connection(transport: Any) -> SSL.Connection:
     # Twisted's TLS lies between the connection beneath and the protocol.
     connection: SSL.Connection = transport.protocol.getHandle()
     return connection
+
+
+def tls_shown(connection: SSL.Connection) -> str:
+    """Return the version and the cipher of a connection whose hands are shaken."""
+    cipher = connection.get_cipher_name()
+    return intern(f"{connection.get_protocol_version_name()} {cipher}") if cipher else ""
+
+
+def tls_reason(error: SSL.Error) -> str:
+    """Return what OpenSSL says is wrong, in its words; empty if it says nothing."""
+    told = error.args[0] if error.args else ()
+    return str(told[-1][-1]) if told and isinstance(told, list) else ""
 
 
 def channel_binding(connection: SSL.Connection, name: str) -> bytes | None:

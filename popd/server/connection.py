@@ -53,6 +53,26 @@ class Connection(Protocol):
     :param watch: tells when a time-out may have come.
     """
 
+    # The table that Python makes for more than thirty attributes would take 1.5 KB.
+    __slots__ = (
+        "_advancing",
+        "_clock",
+        "_closed",
+        "_drained",
+        "_gathered",
+        "_no_more_input",
+        "_octets",
+        "_reading",
+        "_second",
+        "_watch",
+        "_working",
+        "_writable",
+        "active",
+        "begun",
+        "lost",
+        "over",
+    )
+
     log = Logger()
     transport: Any  # TCP, UNIX or TLS: they have no interface in common that says it all
 
@@ -100,6 +120,15 @@ class Connection(Protocol):
     @abstractmethod
     def release(self) -> None:
         """Let go of all that is held for the client.  A second call does nothing."""
+
+    def timed_out(self, *, reads: bool) -> None:
+        """Learn that the connection is about to end because the client was silent for too long.
+
+        :param reads: whether it reads what is written.
+        """
+
+    def broken(self) -> None:
+        """Learn that the connection is about to end because of an error in popd."""
 
     def closed(self) -> None:
         """Learn, once, that the client is gone and nothing more is done for it."""
@@ -266,6 +295,7 @@ class Connection(Protocol):
     def _failed(self, failure: Failure) -> None:
         """Something went wrong that nobody thought of: an error in popd or in a plugin."""
         self.log.failure("Session broken off", failure)
+        self.broken()
         self.abort()
 
     def _watch_until(self, when: float) -> None:
@@ -280,8 +310,10 @@ class Connection(Protocol):
         now = self._clock.seconds()
         end = now + _WORK_CHECK if self._working else self.deadline()
         if self.over or (now >= end and not self._writable):
+            self.timed_out(reads=False)
             self.abort()
         elif now >= end:
+            self.timed_out(reads=True)
             self.end()
             self.advance()
         else:

@@ -18,6 +18,7 @@ from popd.protocol.channel import Channel
 from popd.protocol.offer import STANDARD, Offer
 from popd.server.insider import Insider
 from popd.server.journal import Journal
+from popd.server.limits import Gate, Limits, Registry
 from popd.server.protocol import POP3Protocol
 from popd.server.visit import Visits
 from popd.server.watch import Watch
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from popd.protocol.credentials import ScramKeys
     from popd.server.offload import Offload
     from popd.server.tls import ServerTLS
+    from popd.server.trace import Tracer
 
 __all__ = ["CleartextLogin", "POP3Factory"]
 
@@ -49,12 +51,16 @@ class POP3Factory(Factory):
     :param tls: the server's end of TLS, or None if it has no certificate.
     :param offer: which ways to log in there are.
     :param journal: is told what happens.
-    :param seat: which of the processes of this popd this is.
+    :param visits: the sessions that there are, of which these will be some.
+    :param gate: lets clients in as far as the limits allow.
     """
 
     noisy = False
 
-    def __init__(
+    tracer: Tracer | None = None
+    """Is told what is said in some sessions, while somebody looks on."""
+
+    def __init__(  # noqa: PLR0913 - there is much that they have in common
         self,
         portal: Portal,
         offload: Offload,
@@ -64,7 +70,8 @@ class POP3Factory(Factory):
         tls: ServerTLS | None = None,
         offer: Offer = STANDARD,
         journal: Journal | None = None,
-        seat: int = 0,
+        visits: Visits | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self.portal = portal
         self.offload = offload
@@ -72,14 +79,15 @@ class POP3Factory(Factory):
         self.tls = tls
         self.offer = offer
         self.watch = Watch(clock)
-        self.visits = Visits(seat)
+        self.visits = Visits() if visits is None else visits
         self.journal = journal or Journal()
+        self.gate = gate or Gate(Limits(), Registry(), self.journal, clock)
         self.insider = Insider()
         """Tells which connections are popd's own; all processes of a popd have one in common."""
         chain = portal.checkers.get(IUsernamePassword)
         self._chain = chain if isinstance(chain, CheckerChain) else None
         self._cleartext_login = cleartext_login
-        self._channels: dict[bool, Channel] = {}
+        self._channels: dict[tuple[bool, bool, bool], Channel] = {}
 
     def buildProtocol(  # type: ignore[override]  # Factory's annotation is a private type
         self, addr: IAddress | None
@@ -88,22 +96,32 @@ class POP3Factory(Factory):
         return POP3Protocol(self)
 
     def channel(
-        self, peer: IAddress, bindings: Bindings | None = None, *, insider: bool = False
+        self,
+        peer: IAddress,
+        bindings: Bindings | None = None,
+        *,
+        tls: bool,
+        xclient: bool = False,
+        insider: bool = False,
     ) -> Channel:
-        """Return what a session is told about its connection; in the clear, many share it.
+        """Return what a session is told about its connection; without bindings, many share it.
 
-        :param bindings: see `Channel`; not None if TLS runs.
+        :param bindings: see `Channel`.
+        :param tls: whether TLS runs, be it here or up to a proxy.
+        :param xclient: see `Channel`.
         :param insider: whether the client is popd itself, who uses USER and PASS anywhere.
         """
         stls = self.tls is not None
         if insider:
-            return Channel(bindings is not None, stls, True, STANDARD, bindings)
+            return Channel(tls, stls, True, STANDARD, bindings)
         cleartext = self.may_log_in_without_tls(peer)
         if bindings is not None:
-            return Channel(True, stls, cleartext, self.offer, bindings)
-        channel = self._channels.get(cleartext)
+            return Channel(tls, stls, cleartext, self.offer, bindings, xclient=xclient)
+        kind = tls, cleartext, xclient
+        channel = self._channels.get(kind)
         if channel is None:
-            channel = self._channels[cleartext] = Channel(False, stls, cleartext, self.offer)
+            channel = Channel(tls, stls, cleartext, self.offer, xclient=xclient)
+            self._channels[kind] = channel
         return channel
 
     def remembered_maildrop(self, claim: Claim) -> IMaildrop | None:
@@ -117,8 +135,9 @@ class POP3Factory(Factory):
         account = self._chain.remembered(claim)
         if account is None:
             return None
+        self.journal.recognised()
         avatar = self.portal.realm.requestAvatar(account, None, IMaildrop)
-        return None if isinstance(avatar, Deferred) else avatar[1]
+        return avatar[1] if isinstance(avatar, tuple) else None  # else it is a Deferred
 
     def scram_keys(self, username: bytes, mechanism: str, client: Client) -> Deferred[ScramKeys]:
         """Return the keys that a client's proof is checked with.

@@ -1,25 +1,55 @@
-"""A line in the log for what happens often."""
+"""Lines in the log: how they are made quickly, and what they look like."""
 
 from __future__ import annotations
 
+import json
+import os
+from datetime import UTC, datetime
 from functools import lru_cache
 from time import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from twisted.logger import FileLogObserver, formatEventAsClassicLogText, formatTime
+from twisted.logger import (
+    FileLogObserver,
+    LogLevel,
+    eventAsText,
+    formatEventAsClassicLogText,
+    formatTime,
+)
+
+from popd.server.visit import Visit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from twisted.logger import Logger, LogPublisher
 
-__all__ = ["hasten", "note"]
+__all__ = ["LogFormat", "hasten", "note"]
+
+LogFormat: TypeAlias = Literal["text", "json"]
+"""What lines of the log are: for people, or an object in JSON each."""
 
 _PROBE: Final = {"log_time": 1.5, "log_system": "popd", "log_format": "probe"}
 
+_PRIORITY: Final = {
+    LogLevel.debug: 7,
+    LogLevel.info: 6,
+    LogLevel.warn: 4,
+    LogLevel.error: 3,
+    LogLevel.critical: 2,
+}
+"""The priorities of syslog, which the journal of systemd takes in front of a line: sd-daemon(3)."""
 
-def note(log: Logger, level: Any, text: str) -> None:
+
+def note(
+    log: Logger, level: Any, text: str, event: str = "", fields: Mapping[str, Any] | None = None
+) -> None:
     """Write *text* to the log, as `Logger.emit` does, at a third of its cost.
 
     What costs there is to look the level up, and to format text and system with fields in them.
+
+    :param event: what it is about, for programs.
+    :param fields: what is to be known about that, for programs; a `Visit` stands for all of it.
     """
     system = f"{log.namespace}#{level.name}"
     log.observer(
@@ -32,19 +62,43 @@ def note(log: Logger, level: Any, text: str) -> None:
             "log_format": text.replace("{", "{{").replace("}", "}}"),
             "log_time": time(),
             "popd_line": f"[{system}] {text}",
+            "popd_event": event,
+            "popd_fields": fields,
         }
     )
 
 
-def hasten(publisher: LogPublisher) -> None:
-    """Let the log files that *publisher* writes to write the time out once a second.
+def hasten(publisher: LogPublisher, form: LogFormat = "text") -> None:
+    """Let the log files that *publisher* writes to have popd's lines.
 
-    That costs more than the rest of a line.  The lines stay what Twisted makes them; who has them
-    made otherwise keeps that.
+    For people these are Twisted's own, but that the time is written out once a second, which costs
+    more than the rest of a line; and where the journal of systemd reads them, it is told their
+    level, and has the time already.  Who has lines made otherwise keeps that.
     """
     for observer in publisher._observers:  # noqa: SLF001 - there is no other way to know them
         if isinstance(observer, FileLogObserver) and observer.formatEvent(_PROBE) == _line(_PROBE):
-            observer.formatEvent = _line
+            make: Callable[[Any], str | None] = _json if form == "json" else _line
+            if _is_journal(observer._outFile):  # noqa: SLF001
+                make = _with_level(_json if form == "json" else _bare)
+            observer.formatEvent = make
+
+
+def _is_journal(file: Any) -> bool:
+    """Return whether what is written to *file* is read by the journal of systemd."""
+    try:
+        status = os.fstat(file.fileno())
+    except (AttributeError, OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _with_level(make: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
+    def made(event: Any) -> str | None:
+        text = make(event)
+        mark = f"<{_PRIORITY.get(event.get('log_level'), 6)}>"
+        return text and "".join(mark + line for line in text.splitlines(keepends=True))
+
+    return made
 
 
 def _line(event: Any) -> str | None:
@@ -54,6 +108,55 @@ def _line(event: Any) -> str | None:
     if "\n" in line:
         line = line.replace("\n", "\n\t")
     return f"{_second(int(event['log_time']))} {line}\n"
+
+
+def _bare(event: Any) -> str | None:
+    """Return a line without the time."""
+    line = event.get("popd_line")
+    if line is None:
+        line = eventAsText(event, includeTimestamp=False)
+    return line.replace("\n", "\n\t") + "\n" if line else None
+
+
+def _json(event: Any) -> str | None:
+    """Return an object in JSON, on one line; ``docs/logging.rst`` says what is in it."""
+    level = event.get("log_level", LogLevel.info)
+    when = datetime.fromtimestamp(event.get("log_time") or time(), UTC)
+    record: dict[str, Any] = {
+        "time": when.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "level": level.name,
+        "event": event.get("popd_event") or "message",
+    }
+    fields = event.get("popd_fields")
+    if fields is None:
+        text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+        if not text:
+            return None
+        record |= {"source": event.get("log_namespace", ""), "text": text}
+    else:
+        for name, value in fields.items():
+            record |= _session(value) if isinstance(value, Visit) else {name: value}
+    return json.dumps(record, separators=(",", ":"), default=str) + "\n"
+
+
+def _session(visit: Visit) -> dict[str, object]:
+    return {
+        "session": visit.ident,
+        "user": visit.user,
+        "by": visit.by,
+        "address": visit.peer,
+        "tls": visit.tls,
+        "mechanism": visit.mechanism,
+        "logged_in": visit.logged_in is not None,
+        "refused": visit.tries,
+        "retrieved": visit.messages,
+        "top": visit.tops,
+        "octets": visit.octets,
+        "deleted": visit.deleted,
+        "left": visit.left,
+        "reason": visit.why,
+        "detail": visit.detail,
+    }
 
 
 def _shown(when: float | None) -> str:

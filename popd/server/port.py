@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet import tcp, unix
+from twisted.internet.address import IPv4Address
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from popd.server.introduction import Introducing
 from popd.server.transport import PromptServer
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
+    from popd.protocol.proxy import Introduction
     from popd.server.factory import POP3Factory
     from popd.server.tls import ServerTLS
 
-__all__ = ["Lobby", "PromptPort", "make_prompt", "share"]
+__all__ = ["PAUSE", "Lobby", "PromptPort", "make_prompt", "share"]
+
+PAUSE: Final = 1.0
+"""Seconds without new connections, after there was no descriptor or memory left for one."""
 
 _log: Final = Logger()
 
 _INTERNET: Final = frozenset({socket.AF_INET, socket.AF_INET6})
+
+_ROOM: Final = 8
+"""How many sessions that have not logged in are let go then."""
+
+_SHORT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""The errors of accept(2) that mean that there is no room now."""
 
 _NUMERIC: Final = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 
@@ -58,6 +72,8 @@ class PromptPort(tcp.Port):
     reactor: Any
     socket: Any
 
+    _pause: Any = None  # until connections are accepted again
+
     def doRead(self) -> None:
         """Accept one connection; if there are more, the reactor will soon be back."""
         try:
@@ -65,28 +81,81 @@ class PromptPort(tcp.Port):
             descriptor, client = self.socket._accept()  # noqa: SLF001
         except BlockingIOError:
             return  # another process was faster
-        except OSError:
-            super().doRead()  # which knows what to do when there are no more descriptors
+        except OSError as error:
+            if error.errno in _SHORT:
+                self._wait_for_room(error)
+            else:  # the client went already, or its network has troubles
+                _log.info("Connection not accepted: {error}", error=error)
             return
         connection = socket.socket(self.addressFamily, self.socketType, 0, descriptor)
         try:
-            self._serve(connection, client)
+            self._receive(connection, client)
         except Exception:  # noqa: BLE001 - the port stays
             _log.failure("Connection not served")
             connection.close()
 
-    def _serve(self, connection: socket.socket, client: Any) -> None:
-        lobby = self.factory
-        if lobby.target is None:
+    def stopReading(self) -> None:
+        """Accept no more connections."""
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        super().stopReading()
+
+    def _wait_for_room(self, error: OSError) -> None:
+        """Let the oldest who has not logged in go, and accept nobody for a moment.
+
+        The connection stays in the queue, and would have the reactor try again without end.
+        """
+        target = self.factory.target
+        if target is not None:
+            for _ in range(_ROOM):
+                target.gate.make_room()
+            target.gate.sparing.warn(
+                "accept", f"Nobody new is served for a moment: {os.strerror(error.errno or 0)}"
+            )
+        self.stopReading()
+        self._pause = self.reactor.callLater(PAUSE, self._go_on)
+
+    def _go_on(self) -> None:
+        self._pause = None
+        self.startReading()
+
+    def _receive(self, connection: socket.socket, client: Any) -> None:
+        """Serve a connection, after its proxy's header if it must have one."""
+        target = self.factory.target
+        if target is None:
             connection.close()
-            return
+        elif (
+            target.gate.proxies is not None
+            and client[0] in target.gate.proxies
+            and not target.insider.is_at(IPv4Address("TCP", *client[:2]))
+        ):
+            Introducing(
+                connection,
+                client[0],
+                target,
+                self.reactor,
+                lambda introduction: self._serve(target, connection, client, introduction),
+            )
+        else:
+            self._serve(target, connection, client)
+
+    def _serve(
+        self,
+        target: POP3Factory,
+        connection: socket.socket,
+        client: Any,
+        introduction: Introduction | None = None,
+    ) -> None:
         if len(client) > 2 and client[3]:  # noqa: PLR2004 - IPv6, with a scope that belongs to it
             client = (socket.getnameinfo(client, _NUMERIC)[0], *client[1:])
-        protocol = lobby.target.buildProtocol(None)
+        protocol = target.buildProtocol(None)
+        protocol.introduction = introduction
         self.sessionno += 1
         transport = PromptServer(connection, protocol, client, self, self.sessionno, self.reactor)
-        if lobby.tls is not None:
-            transport.startTLS(lobby.tls)
+        tls = self.factory.tls
+        if tls is not None:
+            transport.startTLS(tls)
         protocol.makeConnection(transport)
 
 

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, assert_never, cast
+from typing import TYPE_CHECKING, Final, assert_never
 
-from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IHandshakeListener, ISSLTransport
+from OpenSSL import SSL
+from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
-from popd.auth.account import Client
-from popd.auth.credentials import Claim, adapt
-from popd.auth.interfaces import AuthTemporaryError, LoginTooSoonError
-from popd.maildrop.interfaces import (
-    IMaildrop,
-    IPromptMaildrop,
-    MaildropError,
-    MaildropInUseError,
-    MaildropPermanentError,
-    MessageGoneError,
-)
+from popd.maildrop.interfaces import MaildropError
 from popd.protocol.events import (
     NEED_DATA,
     Authenticate,
     Close,
+    CloseReason,
     Commit,
+    Introduce,
     Lookup,
     Problem,
     Reply,
@@ -36,84 +26,61 @@ from popd.protocol.events import (
     Stream,
 )
 from popd.protocol.message import encode
-from popd.protocol.session import Session
-from popd.server.bindings import channel_binding, client_certificate, tls_connection
-from popd.server.connection import Connection
-from popd.server.journal import SILENT
-from popd.server.note import note
+from popd.protocol.trace import trace
+from popd.server.bindings import tls_reason
+from popd.server.login import LoginConnection, problem_of
 from popd.server.transfer import Transfer
+from popd.server.visit import (
+    IDLE,
+    INTERNAL_ERROR,
+    KICKED,
+    LOGIN_TIMEOUT_PASSED,
+    NOT_READING,
+    QUIT,
+    READ_ERROR,
+    STLS_INJECTION,
+    TLS_ERROR,
+    TOO_MANY_ERRORS,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from cryptography.x509 import Certificate
     from twisted.python.failure import Failure
 
-    from popd.protocol.channel import Bindings
-    from popd.protocol.snapshot import Snapshot
+    from popd.maildrop.interfaces import IMaildrop
+    from popd.protocol.trace import Tell
     from popd.server.factory import POP3Factory
 
-    Refusal = UnauthorizedLogin | LoginTooSoonError | MaildropError | AuthTemporaryError
-
-__all__ = ["IDLE_TIMEOUT", "LOGIN_DEADLINE", "LOGIN_TIMEOUT", "PROMPT_LIMIT", "POP3Protocol"]
-
-IDLE_TIMEOUT: Final = 600.0
-"""Seconds without a command, and without an octet taken by the client, until a session that is
-logged in ends.  RFC 1939 section 3 allows no less."""
-
-LOGIN_TIMEOUT: Final = 60.0
-"""Seconds without a command until a session that is not logged in ends."""
-
-LOGIN_DEADLINE: Final = 180.0
-"""Seconds from the connection until a session must be logged in, whatever it says meanwhile."""
+__all__ = ["PROMPT_LIMIT", "POP3Protocol"]
 
 PROMPT_LIMIT: Final = 65_536
 """Stored octets of a message that may be encoded in the reactor's thread, some 50 microseconds."""
 
-_log = Logger()
-
-_SHOWN: Final = 255
-"""Octets of a user name that are logged."""
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
+_ENDS: Final = {
+    CloseReason.QUIT: QUIT,
+    CloseReason.TOO_MANY_ERRORS: TOO_MANY_ERRORS,
+    CloseReason.INJECTION: STLS_INJECTION,
+    CloseReason.DISMISSED: KICKED,  # unless there is a better reason, see `dismiss`
+}
 
 
 @implementer(IHandshakeListener)
-class POP3Protocol(Connection):
+class POP3Protocol(LoginConnection):
     """One POP3 connection.
 
     :param factory: what it has in common with the others.
     """
 
-    factory: POP3Factory
-    _maildrop: IMaildrop
-    _prompt: IPromptMaildrop | None
-    _session: Session
-    _snapshot: Snapshot
+    __slots__ = (
+        "_pieces",
+        "_unconfirmed",
+    )
 
     def __init__(self, factory: POP3Factory) -> None:
-        super().__init__(factory.clock, factory.watch)
-        self.factory = factory
-        self._holding = False  # a maildrop is open and has to be released
-        self._asked = 0.0  # when the client showed its credentials
+        super().__init__(factory)
         self._unconfirmed = False  # a message went out, and no word came in since
         self._pieces: Iterator[bytes] | None = None  # of a reply under way
-        self._idle_login: Deferred[Any] | None = None  # made to wait, or the half of one
-
-    def connectionMade(self) -> None:
-        """Greet the client."""
-        peer = self.transport.getPeer()
-        self._peer = getattr(peer, "host", "")
-        self._secure = ISSLTransport.providedBy(self.transport)
-        bindings = self._bindings() if self._secure else None
-        insider = self.factory.insider.is_at(peer)
-        self._session = Session(self.factory.channel(peer, bindings, insider=insider))
-        super().connectionMade()
-        self.visit = self.factory.visits.begin(self, self._peer, self.begun, insider=insider)
-        self._journal = SILENT if insider else self.factory.journal
-        self._journal.began(self.visit)
-        self.write(self._session.greeting)
 
     def dataReceived(self, data: bytes) -> None:
         """Take octets from the client."""
@@ -128,15 +95,38 @@ class POP3Protocol(Connection):
             self._session.certified()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The client is gone.  A log-in of its that has to wait does not wait any more."""
+        """The client is gone."""
+        if isinstance(reason.value, SSL.Error) and not self.of_proxy:
+            self.visit.ends(TLS_ERROR, tls_reason(reason.value))
         super().connectionLost(reason)
-        if self._idle_login is not None:
-            self._idle_login.cancel()
 
-    def closed(self) -> None:
-        """See `Connection.closed`."""
-        self.factory.visits.end(self.visit)
-        self._journal.ended(self.visit)
+    def dismiss(self, why: str, reply: bytes) -> None:
+        """End the session as soon as no command is being carried out.
+
+        Nothing is removed, and no message breaks off.
+
+        :param why: see `Visit.why`.
+        :param reply: what the client is told: a whole line.
+        """
+        if not self.over:
+            self.visit.ends(why)
+            self._session.dismiss(reply)
+            self.advance()
+
+    def trace(self, tell: Tell | None) -> None:
+        """Have what is said in this session told, or no more; see `popd.protocol.trace`."""
+        trace(self._session, tell)
+
+    def timed_out(self, *, reads: bool) -> None:
+        """See `Connection.timed_out`."""
+        if not reads:
+            self.visit.ends(NOT_READING)
+        else:
+            self.visit.ends(IDLE if self._session.logged_in else LOGIN_TIMEOUT_PASSED)
+
+    def broken(self) -> None:
+        """See `Connection.broken`."""
+        self.visit.ends(INTERNAL_ERROR)
 
     @property
     def backlog(self) -> int:
@@ -148,21 +138,13 @@ class POP3Protocol(Connection):
         """See `Connection.pending`."""
         return self._session.pending or self._pieces is not None
 
-    def deadline(self) -> float:
-        """See `Connection.deadline`."""
-        if self._session.logged_in:
-            return self.active + IDLE_TIMEOUT
-        return min(self.active + LOGIN_TIMEOUT, self.begun + LOGIN_DEADLINE)
-
     def release(self) -> None:
         """See `Connection.release`."""
         if self._holding:
             self._holding = False
-            self.factory.offload(self._maildrop.release).addErrback(
-                lambda failure: self.log.failure("Maildrop not released", failure)
-            )
+            self._let_go(self._maildrop)
 
-    def step(self) -> bool | None:
+    def step(self) -> bool | None:  # noqa: C901 - one case for each event
         """See `Connection.step`."""
         event = self._session.next_event()
         if event is NEED_DATA:
@@ -174,13 +156,16 @@ class POP3Protocol(Connection):
                 return self._log_in(event)
             case Send():
                 return self._send_promptly(event) or self.begin(self._send(event))
+            case Introduce(said):
+                self._take_for(said)
             case Stream(pieces):
                 self._pieces = pieces
             case StartTLS(reply):
                 self._start_tls(reply)
             case Commit(deleted):
                 return self._commit_promptly(deleted) or self.begin(self._commit(deleted))
-            case Close(reply):
+            case Close(reply, reason):
+                self.visit.ends(_ENDS[reason])
                 self.write(reply)
                 self.end()
             case Signal.PAUSED:
@@ -189,127 +174,14 @@ class POP3Protocol(Connection):
                 assert_never(event)
         return True
 
-    def _log_in(self, event: Authenticate | Lookup) -> bool:
-        """Find out who the client is; return whether that is done already."""
-        match event:
-            case Lookup(username, mechanism):
-                return self.begin(self._look_up(username, mechanism))
-            case Authenticate(shown):
-                self._asked = self._clock.seconds()
-                claim = adapt(shown, Client(self._peer, self._secure), self._certificate())
-                return self._authenticate_promptly(claim) or self.begin(self._authenticate(claim))
-
-    async def _look_up(self, username: bytes, mechanism: str) -> None:
-        """Find the keys that a client's proof is checked with."""
-        client = Client(self._peer, self._secure)
-        try:
-            self._idle_login = self.factory.scram_keys(username, mechanism, client)
-            keys = await self.wait(self._idle_login)
-        except AuthTemporaryError as error:
-            self._note(LogLevel.warn, "Log-in failed", username, mechanism, f": {error}")
-            self._session.denied(Problem.TEMPORARY)
-        except CancelledError:
-            self.end()
-        else:
-            self._session.found(keys)
-        finally:
-            self._idle_login = None
-
-    def _authenticate_promptly(self, claim: Claim) -> bool:
-        """Open a maildrop at once, if it is known whose and near; return whether it was."""
-        try:
-            if self.visit.insider:
-                maildrop: IMaildrop | None = self.factory.insider.maildrop(claim)
-            else:
-                maildrop = self.factory.remembered_maildrop(claim)
-            prompt = IPromptMaildrop(maildrop, None)
-            snapshot = prompt.open_promptly() if prompt else None
-        except (UnauthorizedLogin, MaildropError) as error:
-            self._shut_out(claim, error)
-            return True
-        if maildrop is None or snapshot is None:
-            return False
-        self._let_in(claim, maildrop, prompt, snapshot)
-        return True
-
-    async def _authenticate(self, claim: Claim) -> None:
-        """Find out who the client is, and open its maildrop."""
-        try:
-            login = self.factory.portal.login(claim, None, IMaildrop)
-            self._idle_login = login if claim.delay else None
-            _, avatar, _ = await self.wait(login)
-            maildrop = cast("IMaildrop", avatar)
-            prompt = IPromptMaildrop(maildrop, None)
-            snapshot = prompt.open_promptly() if prompt else None
-            if snapshot is None:
-                snapshot = await self._off(maildrop.open)
-        except (UnauthorizedLogin, LoginTooSoonError, MaildropError, AuthTemporaryError) as error:
-            self._shut_out(claim, error)
-        except CancelledError:
-            self.end()
-        else:
-            self._let_in(claim, maildrop, prompt, snapshot)
-        finally:
-            self._idle_login = None
-
-    def _let_in(
-        self,
-        claim: Claim,
-        maildrop: IMaildrop,
-        prompt: IPromptMaildrop | None,
-        snapshot: Snapshot,
-    ) -> None:
-        account = claim.account
-        name, by = claim.username, ""
-        if account is not None and claim.master:
-            name, by = account.name.encode(), f", by master {_shown(claim.master.encode())}"
-        elif account is not None and account.program:
-            by = f", with app password {_shown(account.program.encode())}"
-        if account is not None and not name:
-            name = account.name.encode()
-        if not self.visit.insider:
-            self._note(LogLevel.info, "Log-in", name, claim.mechanism, by=by)
-        visit, now = self.visit, self._clock.seconds()
-        visit.user, visit.mechanism, visit.logged_in = name, claim.mechanism, now
-        self._journal.let_in(visit, now - self._asked)
-        self._maildrop, self._prompt = maildrop, prompt
-        self._snapshot, self._holding = snapshot, True
-        self._session.authenticated(snapshot, may_delete=account is None or not account.no_delete)
-
-    def _shut_out(self, claim: Claim, error: Refusal) -> None:
-        why = f": {error}" if error.args else ""
-        if isinstance(error, UnauthorizedLogin):
-            self._note(LogLevel.info, "Log-in refused", claim.username, claim.mechanism, why)
-            self._session.denied(Problem.CREDENTIALS)
-        else:
-            self._note(LogLevel.warn, "Log-in failed", claim.username, claim.mechanism, why)
-            self._session.denied(_problem(error))
-
-    def _note(
-        self, level: Any, what: str, name: bytes, mechanism: str, why: str = "", *, by: str = ""
-    ) -> None:
-        """Log what became of a log-in."""
-        peer = self._peer or "this machine"
-        note(
-            _log, level, f"{what}: user {_shown(name)}{by}, from {peer}, mechanism {mechanism}{why}"
-        )
-
-    def _certificate(self) -> Certificate | None:
-        """Return the client's TLS certificate, if it has shown one."""
-        tls = self.factory.tls
-        if tls is None or not (tls.asks_clients and self._secure):
-            return None
-        return client_certificate(tls_connection(self.transport))
-
-    def _bindings(self) -> Bindings:
-        """Return what finds out what binds an exchange to the connection, see `Channel`."""
-        transport = self.transport  # not all of this protocol, which has the session
-        return lambda name: channel_binding(tls_connection(transport), name)
-
     def _send_promptly(self, send: Send) -> bool:
         """Send a message at once if it is small and near; return whether that settled it."""
+        if not self.factory.gate.may_download(self.visit):
+            self._session.unsent(Problem.USED_UP)
+            return True
         if self._prompt is None or self.lost:
             return False
+        begun = self._clock.seconds()
         try:
             content = self._prompt.read_promptly(send.index, PROMPT_LIMIT)
         except MaildropError as error:
@@ -319,11 +191,13 @@ class POP3Protocol(Connection):
             return False
         pieces, octets = encode(content, send.body_lines)
         self.write_all([send.status, *pieces])
-        self._message_sent(send, octets)
+        self.factory.gate.downloaded(self.visit, octets)
+        self._message_sent(send, octets, begun)
         return True
 
     async def _send(self, send: Send) -> None:
         """Send a message, as fast as the disk gives it and the client reads it."""
+        begun = self._clock.seconds()
         try:
             transfer, piece = await self._off(Transfer.begin, self._maildrop, send)
         except MaildropError as error:
@@ -334,18 +208,24 @@ class POP3Protocol(Connection):
                 self.write(piece)
                 piece = b""  # what could not be sent yet the transport holds; once is enough
                 if transfer.done:
-                    self._message_sent(send, transfer.octets)
+                    self._message_sent(send, transfer.octets, begun)
                     return
                 await self.until_read()
                 piece = await self._off(transfer.next)
         except MaildropError as error:
             # The client must not take the part that it has for the whole.
-            self.log.error("Connection broken off in a message: {error}", error=error)
+            self.log.error(
+                "Session {ident}: broken off in a message: {error}",
+                ident=self.visit.ident,
+                error=error,
+            )
+            self.visit.ends(READ_ERROR, str(error))
             self.abort()
         else:
             self.end()  # nobody reads any more
         finally:
             transfer.close()
+            self.factory.gate.downloaded(self.visit, transfer.octets)
 
     def _send_piece(self) -> bool:
         """Send the next piece of a reply that is under way; return whether one is."""
@@ -360,16 +240,22 @@ class POP3Protocol(Connection):
         return True
 
     def _refuse(self, error: MaildropError) -> None:
-        self.log.warn("Message not sent: {error}", error=error)
-        self._session.unsent(_problem(error))
+        self.log.warn(
+            "Session {ident}: message not sent: {error}", ident=self.visit.ident, error=error
+        )
+        self._session.unsent(problem_of(error))
 
-    def _message_sent(self, send: Send, octets: int) -> None:
+    def _message_sent(self, send: Send, octets: int, begun: float) -> None:
         self._unconfirmed = True
         self._session.sent()
+        seconds = self._clock.seconds() - begun
+        self.factory.journal.sent(self.visit, octets, seconds, whole=send.body_lines is None)
         listed = self._snapshot.sizes[send.index]
         if send.body_lines is None and octets != listed:
             self.log.warn(
-                "Message {uid} has {octets} octets, not {listed}: does its name give a wrong size?",
+                "Session {ident}: message {uid} has {octets} octets, not {listed}: does its name"
+                " give a wrong size?",
+                ident=self.visit.ident,
                 uid=self._snapshot.uids[send.index].decode("ascii"),
                 octets=octets,
                 listed=listed,
@@ -380,7 +266,8 @@ class POP3Protocol(Connection):
         self.flush()
         self.transport.startTLS(self.factory.tls)
         self._secure = True
-        self._session.tls_started(self._bindings())
+        self.visit.transport = "stls"
+        self._session.tls_started(None if self._relayed else self._bindings())
 
     def _commit_promptly(self, deleted: frozenset[int]) -> bool:
         """Let go of the maildrop at once if nothing is to be removed; return whether that did."""
@@ -398,38 +285,15 @@ class POP3Protocol(Connection):
             self.end()
             return
         self._holding = False
-        self._session.committed(await self._off(_update, self._maildrop, deleted))
-
-    async def _off(
-        self,
-        function: Callable[Arguments, Result],
-        *args: Arguments.args,
-        **kwargs: Arguments.kwargs,
-    ) -> Result:
-        """Do file work off the reactor's thread.  Until it is done, nothing else happens."""
-        return await self.wait(self.factory.offload(function, *args, **kwargs))
+        stuck = await self._off(_update, self._maildrop, deleted)
+        uids, sizes = self._snapshot.uids, self._snapshot.sizes
+        removed = [(uids[index].decode("ascii"), sizes[index]) for index in sorted(deleted - stuck)]
+        self.factory.journal.removed(self.visit, removed)
+        self._session.committed(len(stuck))
 
 
-def _shown(name: bytes) -> str:
-    """Return a name so that nothing in it can forge a line of the log."""
-    return ascii(name[:_SHOWN])[2:-1]
-
-
-def _problem(error: MaildropError | AuthTemporaryError | LoginTooSoonError) -> Problem:
-    match error:
-        case LoginTooSoonError():
-            return Problem.TOO_SOON
-        case MaildropInUseError():
-            return Problem.IN_USE
-        case MaildropPermanentError():
-            return Problem.PERMANENT
-        case MessageGoneError():
-            return Problem.GONE
-    return Problem.TEMPORARY
-
-
-def _update(maildrop: IMaildrop, deleted: frozenset[int]) -> int:
+def _update(maildrop: IMaildrop, deleted: frozenset[int]) -> frozenset[int]:
     try:
-        return maildrop.commit(deleted)
+        return frozenset(maildrop.commit(deleted))
     finally:
         maildrop.release()

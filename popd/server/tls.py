@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,11 +19,21 @@ from zope.interface import implementer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-__all__ = ["ALPN", "ServerTLS", "load_context"]
+__all__ = [
+    "ALPN",
+    "Served",
+    "ServerTLS",
+    "add_certificate",
+    "load_certificates",
+    "load_context",
+    "names_of",
+    "new_context",
+]
 
 ALPN: Final = b"pop3"
 """POP3's name in Application-Layer Protocol Negotiation (RFC 7301; IANA's list of protocol IDs)."""
@@ -39,6 +50,20 @@ _KINDS: Final = {
 """The kinds of keys that a server can have."""
 
 
+@dataclass(frozen=True)
+class Served:
+    """A certificate that popd shows to clients.
+
+    :param path: where it was read from.
+    :param names: which hosts it is for, see `names_of`; ``*.`` may be in front.
+    :param not_after: when it expires, in UTC.
+    """
+
+    path: str
+    names: tuple[str, ...]
+    not_after: datetime
+
+
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTLS:
     """Makes the server's end of TLS connections.
@@ -49,8 +74,12 @@ class ServerTLS:
     asks_clients = False
     """Whether clients are asked for certificates."""
 
-    def __init__(self, context: SSL.Context) -> None:
+    def __init__(self, context: SSL.Context, served: Sequence[Served] = ()) -> None:
         self.context = context
+        self.served = list(served)
+        """All certificates, those for other names (`popd.server.sni`) included."""
+        self.contexts = [context]
+        """All contexts, the default first."""
 
     def ask_clients(self, authorities: str) -> None:
         """Ask clients for certificates.
@@ -60,20 +89,31 @@ class ServerTLS:
         :param authorities: path of a PEM file with the certificates of those who vouch for clients.
         :raises ValueError: it cannot be used.
         """
-        names = []
-        store = self.context.get_cert_store()
-        for certificate in _load_certificates(authorities):
-            authority = X509.from_cryptography(certificate)
-            if store is not None:
-                store.add_cert(authority)
-            names.append(authority.get_subject())
-        self.context.set_client_ca_list(names)  # so that clients choose one that will do
-        self.context.set_verify(SSL.VERIFY_PEER, None)
+        trusted = [X509.from_cryptography(one) for one in load_certificates(authorities)]
+        for context in self.contexts:
+            store = context.get_cert_store()
+            for authority in trusted:
+                if store is not None:
+                    store.add_cert(authority)
+            # So that clients choose one that will do.
+            context.set_client_ca_list([authority.get_subject() for authority in trusted])
+            context.set_verify(SSL.VERIFY_PEER, None)
         self.asks_clients = True
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """Return a new connection (Twisted's `IOpenSSLServerConnectionCreator`)."""
         return SSL.Connection(self.context, None)
+
+
+def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Return which hosts a certificate is for (RFC 6125): names in lower case, then addresses."""
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (x509.ExtensionNotFound, ValueError):
+        return ()
+    names = extension.value.get_values_for_type(x509.DNSName)
+    addresses = extension.value.get_values_for_type(x509.IPAddress)
+    return (*map(str.lower, names), *map(str, addresses))
 
 
 def load_context(certificates: Sequence[str], private_keys: Sequence[str] = ()) -> ServerTLS:
@@ -88,6 +128,21 @@ def load_context(certificates: Sequence[str], private_keys: Sequence[str] = ()) 
     :raises ValueError: a file cannot be used.  The text is one line that names it and what is
         wrong with it.
     """
+    context = new_context()
+    served: dict[str, Served] = {}
+    for path, key_path in zip(certificates, private_keys or certificates, strict=True):
+        kind, one = add_certificate(context, path, key_path)
+        if kind in served:
+            raise ValueError(
+                f"{path}: its key is of the same kind ({kind}) as that of {served[kind].path}:"
+                " leave one of them out"
+            )
+        served[kind] = one
+    return ServerTLS(context, list(served.values()))
+
+
+def new_context() -> SSL.Context:
+    """Return a context without a certificate."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_cipher_list(_CIPHERS)
@@ -98,25 +153,18 @@ def load_context(certificates: Sequence[str], private_keys: Sequence[str] = ()) 
     context.set_session_id(b"popd")
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # clients keep their sessions, in tickets
     context.set_alpn_select_callback(_select_alpn)
-    paths: dict[str, str] = {}
-    for path, key_path in zip(certificates, private_keys or certificates, strict=True):
-        kind = _add(context, path, key_path)
-        if kind in paths:
-            raise ValueError(
-                f"{path}: its key is of the same kind ({kind}) as that of {paths[kind]}: leave one"
-                " of them out"
-            )
-        paths[kind] = path
-    return ServerTLS(context)
+    return context
 
 
-def _add(context: SSL.Context, path: str, key_path: str) -> str:
-    """Add a certificate with its key; return of which kind that is.
+def add_certificate(context: SSL.Context, path: str, key_path: str) -> tuple[str, Served]:
+    """Add a certificate with its key; return of which kind that is, and what is known of it.
 
     OpenSSL keeps one for each kind, and has a place of its own for the chain of each only if it
     reads the file itself.
+
+    :raises ValueError: see `load_context`.
     """
-    certificate, key = _load_certificates(path)[0], _load_key(key_path)
+    certificate, key = load_certificates(path)[0], _load_key(key_path)
     if certificate.public_key() != key.public_key():
         raise ValueError(
             f"{key_path}: this private key does not belong to the certificate in {path}"
@@ -130,7 +178,7 @@ def _add(context: SSL.Context, path: str, key_path: str) -> str:
         ) from None
     for kind, type_ in _KINDS.items():
         if isinstance(key, type_):
-            return kind
+            return kind, Served(path, names_of(certificate), certificate.not_valid_after_utc)
     raise ValueError(
         f"{key_path}: TLS has no use for this kind of key; {', '.join(_KINDS)} will do"
     )
@@ -156,7 +204,7 @@ def _read(path: str) -> bytes:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _load_certificates(path: str) -> list[x509.Certificate]:
+def load_certificates(path: str) -> list[x509.Certificate]:
     """Return the certificates in a file, at least one."""
     data = _read(path)
     try:

@@ -71,8 +71,8 @@ class PromptTLSServer(PromptServer):
         except SSL.ZeroReturnError:
             self._client_is_done()
             return None
-        except SSL.Error:
-            return CONNECTION_LOST
+        except SSL.Error as error:
+            return error if self._shaking else CONNECTION_LOST
         self.protocol.dataReceived(data)
         return None
 

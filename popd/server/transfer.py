@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CHUNK", "Transfer"]
 
-CHUNK: Final = 16_384
-"""How many stored octets are read at a time.  A piece on the wire can be up to twice as long."""
+CHUNK: Final = 14_336
+"""How many stored octets are read at a time.  A piece on the wire can be up to twice as long; with
+lines of seven octets or more it fits into one TLS record (16 KiB), CRs and all."""
 
 
 class Transfer:

@@ -2,17 +2,84 @@
 
 from __future__ import annotations
 
+import re
 from time import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from popd.server.census import Entry
     from popd.server.protocol import POP3Protocol
 
-__all__ = ["Visit", "Visits"]
+__all__ = [
+    "DISCONNECTED",
+    "DRAINED",
+    "IDLE",
+    "INTERNAL_ERROR",
+    "KICKED",
+    "LIMIT",
+    "LOGIN_TIMEOUT_PASSED",
+    "NOT_READING",
+    "QUIT",
+    "READ_ERROR",
+    "REPLACED",
+    "STLS_INJECTION",
+    "TLS_ERROR",
+    "TOO_MANY_ERRORS",
+    "Visit",
+    "Visits",
+    "shown",
+]
+
+QUIT: Final = "quit"
+"""The client said QUIT."""
+DISCONNECTED: Final = "disconnected"
+"""The client closed the connection, or lost it, without QUIT."""
+IDLE: Final = "idle"
+"""Nothing was said for too long after log-in."""
+LOGIN_TIMEOUT_PASSED: Final = "login-timeout"
+"""There was no log-in in time."""
+TOO_MANY_ERRORS: Final = "too-many-errors"
+"""Too many commands were refused."""
+STLS_INJECTION: Final = "stls-injection"
+"""Something stood behind STLS in plaintext."""
+READ_ERROR: Final = "read-error"
+"""A message could not be read to its end."""
+TLS_ERROR: Final = "tls-error"
+"""The TLS handshake failed."""
+NOT_READING: Final = "not-reading"
+"""The client did not read what it was sent."""
+DRAINED: Final = "drained"
+"""popd was about to end."""
+KICKED: Final = "kicked"
+"""An operator ended the session."""
+REPLACED: Final = "replaced"
+"""All places were taken, and this client had not logged in for longest."""
+LIMIT: Final = "limit"
+"""There were too many sessions, of all or of one user or address."""
+INTERNAL_ERROR: Final = "internal-error"
+"""Something went wrong in popd; the log has a traceback."""
 
 _BASE: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+_NAME: Final = re.compile(r"[\w.@+*=~-]+")
+_BASE64: Final = re.compile(r"(?=.*[A-Z])(?=.*[a-z])[A-Za-z0-9+]{12,}={0,2}")
+"""What may be SASL data, a token or a password: long, without a dot or an ``@``, in mixed case."""
+_SHOWN: Final = 255
+"""Octets of a user name that are shown."""
+
+
+def shown(name: bytes) -> str:
+    """Return a name that a client has given, so that nothing in it can forge a line of the log.
+
+    What no user is called so is not shown: somebody may have typed a password there, or behind the
+    name.
+    """
+    text = name[:_SHOWN].decode("utf-8", "replace")
+    if _NAME.fullmatch(text) and not _BASE64.fullmatch(text):
+        return ascii(text)[1:-1]
+    return f"(no name, {len(name)} octets)"
 
 
 class Visit:
@@ -22,10 +89,11 @@ class Visit:
     """
 
     __slots__ = (
-        "account",
         "begun",
         "by",
+        "counted",
         "deleted",
+        "detail",
         "ident",
         "insider",
         "left",
@@ -33,9 +101,13 @@ class Visit:
         "mechanism",
         "messages",
         "octets",
+        "of_address",
+        "of_user",
         "peer",
         "tls",
         "tops",
+        "transport",
+        "tries",
         "user",
         "why",
     )
@@ -50,17 +122,19 @@ class Visit:
         self.insider = insider
         """Whether popd itself is the client, see `Insider`.  It is not written down, not counted,
         not limited, and shown to nobody."""
-        self.logged_in = 0.0
-        """When it logged in; 0 if it has not."""
-        self.user = b""
-        """The name of whose mail it is, once logged in."""
-        self.account = ""
-        """The same, as the chain of checkers spells it."""
+        self.logged_in: float | None = None
+        """When it logged in; None if it has not."""
+        self.tries = 0
+        """How many log-ins were refused."""
+        self.user = ""
+        """Whose mail it is, as the chain of checkers spells it; before log-in, who was tried."""
         self.by = ""
-        """Who logged in in place of the user: a master, or an app password's name."""
+        """Who logged in in place of the user: ``master NAME`` or ``app password NAME``."""
         self.mechanism = ""
         self.tls = ""
         """TLS version and cipher, as ``TLSv1.3 TLS_AES_256_GCM_SHA384``; empty if there is none."""
+        self.transport = "cleartext"
+        """How it is protected: ``tls`` from the start, ``stls`` from STLS on, ``cleartext`` not."""
         self.messages = self.octets = 0
         """How many messages RETR sent whole, and how many octets RETR and TOP sent together."""
         self.tops = 0
@@ -68,9 +142,21 @@ class Visit:
         self.deleted = 0
         """How many messages were removed."""
         self.left = 0
-        """How many messages are in the maildrop after that."""
+        """How many messages are in the maildrop."""
         self.why = ""
-        """Why the session ended; empty as long as it has not."""
+        """Why the session ended, one of the constants here; empty as long as it has not."""
+        self.detail = ""
+        """More about that, for people."""
+        self.counted = False
+        """Whether it is counted as a session, see `popd.server.limits.Gate`."""
+        self.of_address: Entry | None = None
+        self.of_user: Entry | None = None
+        """As what it is counted, see `popd.server.census`."""
+
+    def ends(self, why: str, detail: str = "") -> None:
+        """Note why the session ends.  The first reason is the one that counts."""
+        if not self.why:
+            self.why, self.detail = why, detail
 
 
 class Visits:
@@ -108,6 +194,11 @@ class Visits:
     def __iter__(self) -> Iterator[POP3Protocol]:
         """Yield all connections, the oldest first, as they are now."""
         return iter(list(self._present.values()))
+
+    @property
+    def so_far(self) -> int:
+        """How many there have been since the process began."""
+        return self._count
 
     def __len__(self) -> int:
         """Return how many there are."""

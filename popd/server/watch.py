@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from math import ceil
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
 __all__ = ["Watch", "Watched"]
+
+
+_LONGEST: Final = 604_800.0
+"""Seconds until somebody is told the time who would wait for ever, which reactors cannot."""
 
 
 class Watched(Protocol):
@@ -32,8 +36,14 @@ class Watch:
         self._slots: dict[int, set[Watched]] = {}
 
     def add(self, when: float, watched: Watched) -> int:
-        """Call ``watched.check_time`` at *when*; return what `remove` wants to know."""
-        second = ceil(when)
+        """Call ``watched.check_time`` at *when*; return what `remove` wants to know.
+
+        :param when: by the clock; infinity is in a week.
+        """
+        try:
+            second = ceil(when)
+        except OverflowError:  # it is infinite
+            second = ceil(self._clock.seconds() + _LONGEST)
         slot = self._slots.get(second)
         if slot is None:
             slot = self._slots[second] = set()

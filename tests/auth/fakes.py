@@ -17,7 +17,7 @@ from popd.auth.interfaces import IAccounts, IScramKeyring
 from popd.maildrop.interfaces import IMaildrop, IMaildropStore, Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from popd.maildrop.user import UserName
     from popd.protocol.credentials import ScramKeys
@@ -43,7 +43,7 @@ class FakeMaildrop:
         """Is not what a realm does."""
         raise NotImplementedError
 
-    def commit(self, deleted: Iterable[int]) -> int:
+    def commit(self, deleted: Iterable[int]) -> Collection[int]:
         """Is not what a realm does."""
         raise NotImplementedError
 

@@ -180,7 +180,7 @@ class AskingTests(DovecotCase):
     def test_temporary(self) -> None:
         """Dovecot may not know either."""
         for answer in (b"FAIL\tuser=alice\ttemp", b"FAIL\tcode=temp_fail"):
-            self.assertUnavailable(self.answered(answer), "Dovecot itself")
+            self.assertUnavailable(self.answered(answer), "Dovecot cannot tell")
 
     def test_continuation(self) -> None:
         """Nothing but a password can be had from popd."""

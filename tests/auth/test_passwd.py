@@ -450,7 +450,7 @@ class Losses(PasswordFileTestCase):
             self.assertFalse(file.verify("b", b"2"))
         (line,) = self.log.take()
         self.assertTrue(line.startswith("ERROR "))
-        self.assertIn(f"'{self.path}'; what was read before remains", line)
+        self.assertIn(f"{self.path}: No such file or directory; what was read before remains", line)
         self.write("b:{PLAIN}2")
         self.assertTrue(file.verify("b", b"2"))
         self.assertFalse(file.verify("a", b"1"))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from popd.auth import scramkeys
 from popd.auth.account import Account
 from popd.auth.chain import CheckerChain
+from popd.auth.fakekeys import DEFAULT_SHAPE, FakeKeys
 from popd.auth.interfaces import AuthTemporaryError
 from popd.auth.link import Link, Policy
-from popd.auth.scram import DEFAULT_SHAPE, FakeKeys
 from popd.ctl.passwords import hashed
 from popd.protocol.credentials import ScramKeys
 from tests.auth.fakes import Directory, FakeChecker
@@ -177,3 +179,52 @@ class Fakes(SynchronousTestCase):
             os._exit(0)
         os.waitpid(pid, 0)
         self.assertEqual(self.shape(fakes), (9999, 16))
+
+    def test_kept(self) -> None:
+        """What they are made of, and what real ones look like, outlasts a restart."""
+        path = self.directory()
+        fakes = FakeKeys.kept(path)
+        for _ in range(1200):
+            fakes.seen(SHA_256, keys(9999, b"x" * 8))
+        made = fakes.make(b"eve", SHA_256)
+        self.assertEqual((made.iterations, len(made.salt)), (9999, 8))
+        self.assertEqual(FakeKeys.kept(path).make(b"eve", SHA_256), made)
+        other = FakeKeys.kept(path.with_name("other")).make(b"eve", SHA_256)
+        self.assertNotEqual(other.stored_key, made.stored_key)
+
+    def test_file(self) -> None:
+        """The file is its directory's owner's, for nobody else to read, and made as a whole."""
+        path = self.directory()
+        owner = (12345, 23456) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+        os.chown(path.parent, *owner)
+        FakeKeys.kept(path)
+        status = path.stat()
+        self.assertEqual((status.st_uid, status.st_gid, status.st_mode & 0o777), (*owner, 0o600))
+        self.assertEqual([one.name for one in path.parent.iterdir()], [path.name])
+
+    def test_unusable(self) -> None:
+        """Where nothing can be kept they are made up anew; what is something else stays so."""
+        path = self.directory()
+        nowhere = path / "none"
+        first, second = (FakeKeys.kept(nowhere).make(b"eve", SHA_256) for _ in range(2))
+        self.assertNotEqual(first, second)
+
+        def no_room(_: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        self.patch(os, "fsync", no_room)
+        with capturedLogs() as events:
+            FakeKeys.kept(path)
+        self.assertIn(f"{path}: No space left on device; a restart", str(formatEvent(events[0])))
+        self.assertEqual(list(path.parent.iterdir()), [])
+        path.write_bytes(b"precious")
+        with capturedLogs() as events:
+            FakeKeys.kept(path).make(b"eve", SHA_256)
+        self.assertIn(f"{path}: this is something else", str(formatEvent(events[0])))
+        self.assertEqual(path.read_bytes(), b"precious")
+
+    def directory(self) -> Path:
+        """Return where the file will be."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        return directory / "fake-keys"

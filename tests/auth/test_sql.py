@@ -488,6 +488,17 @@ class Making(QuietCase):
             )
             self.assertIn(reason, str(error))
 
+    def test_no_tables(self) -> None:
+        """Where popd's own tables are not there yet, the error says what makes them."""
+        empty = Path(self.mktemp())
+        empty.touch()
+        error = self.assertRaises(
+            InvalidAuthArgumentString, self.factory.generateChecker, f"sqlite:{empty}"
+        )
+        self.assertRegex(
+            str(error), "no such table: popd_[a-z_]+; popctl user add makes the tables$"
+        )
+
     def test_no_module(self) -> None:
         """Where the driver is not installed, the error says how to install it."""
         self.patch(sys, "modules", {**sys.modules, "pymysql": None})

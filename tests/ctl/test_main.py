@@ -101,16 +101,23 @@ class Users(CommandTestCase):
             (("user", "add", "b"), 2, "give --password-stdin"),
             (("user", "add", "b", "secret"), 2, "unexpected extra argument"),
             (("user", "frobnicate"), 2, "No such command"),
-            (("user", "add", "b", "--password-stdin", "--set", "uid=1"), 1, "no field uid"),
-            (("user", "add", "b", "--password-stdin", "--set", "quota=x"), 1, "field quota"),
+            (("user", "add", "b", "--password-stdin", "--set", "uid=1"), 2, "no field uid"),
+            (("user", "add", "b", "--password-stdin", "--set", "quota=x"), 2, "field quota"),
             (("apppass", "revoke", ADA, "phone"), 3, f"{ADA} has no app password phone"),
             (("apppass", "list", "b"), 3, "b: there is no such user"),
-            (("apppass", "add", ADA, "x", "--expires", "soon"), 1, "field expires"),
+            (("apppass", "add", ADA, "x", "--expires", "soon"), 2, "field expires"),
             (("apppass", "add", ADA, "a/b"), 1, "must name the program"),
         ):
             self.assertIn(reason, self.popctl(*arguments, stdin=one, status=status))
         self.assertIn("is empty", self.popctl("user", "add", "b", "--password-stdin", status=1))
         self.assertEqual(len(self.passwords.read_text().splitlines()), 1)
+
+    def test_disabled(self) -> None:
+        """Whoever is added and cannot log in is not said to."""
+        added = self.run_popctl(
+            "user", "add", ADA, "--password-stdin", "--set", "disabled", stdin=b"x\n"
+        )
+        self.assertEqual(added.stderr, f"{ADA} is added, but the account is disabled\n")
 
     def test_long_password(self) -> None:
         """A password that is too long is refused, not cut."""

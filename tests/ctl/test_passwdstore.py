@@ -427,7 +427,11 @@ class Files(StoreTestCase):
             if not self.path.exists():
                 os.mkfifo(self.path)
         error = self.assertRaises(UnusableError, PasswdStore("/nowhere/passwd").add, "a", NEW, {})
-        self.assertEqual(str(error), "/nowhere/passwd.lock: No such file or directory")
+        self.assertEqual(
+            str(error),
+            "/nowhere: no such directory; make it, for popd's group to read:"
+            " install -d -m 750 -g GROUP /nowhere",
+        )
 
     def test_locked(self) -> None:
         """Whoever waits in vain for another popctl is told so."""

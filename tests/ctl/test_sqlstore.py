@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -68,6 +69,20 @@ class Store(SynchronousTestCase):
             ],
         )
         self.assertEqual(self.path.stat().st_mode & 0o007, 0)
+
+    def test_owner(self) -> None:
+        """A new file belongs to those to whom its directory does; an old one stays whose it is."""
+        directory = self.path.with_name("state")
+        directory.mkdir()
+        owner = (12345, 23456) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+        os.chown(directory, *owner)
+        path = directory / "users.db"
+        store = SqlStore(f"sqlite:{path}")
+        store.add("alice", HASHES, {})
+        self.assertEqual((path.stat().st_uid, path.stat().st_gid), owner)
+        os.chown(path, os.geteuid(), os.getegid())
+        store.add("bob", HASHES, {})
+        self.assertEqual((path.stat().st_uid, path.stat().st_gid), (os.geteuid(), os.getegid()))
 
     def test_add_twice(self) -> None:
         """Nobody is added twice, nor gets what a namesake left behind."""
@@ -159,7 +174,7 @@ class Store(SynchronousTestCase):
     def test_unusable(self) -> None:
         """What cannot be read or written is said, and nothing is made but by adding someone."""
         error = self.assertRaises(UnusableError, self.store.users)
-        self.assertEqual(str(error), "popd-sql: unable to open database file")
+        self.assertTrue(str(error).startswith(f"popd-sql: {self.path} is not there"), error)
         self.assertFalse(self.path.exists())
         sqlite3.connect(self.path).close()
         self.assertRaises(UnusableError, self.store.set_password, "alice", OTHER)

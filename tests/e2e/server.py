@@ -44,7 +44,9 @@ PASSWORDS: Final[Mapping[str, str]] = {
 """The users and their passwords; each is stored by another scheme."""
 
 _LOOPBACK: Final = "tcp:0:interface=127.0.0.1"
-_LISTENING: Final = re.compile(r"Listening on 127\.0\.0\.1:(\d+), (.+)$", re.MULTILINE)
+_LISTENING: Final = re.compile(
+    r"Listening on 127\.0\.0\.1:(\d+), ([A-Za-z ]+)(?:\"\})?$", re.MULTILINE
+)
 
 
 def until(condition: Callable[[], Any], what: str, limit: float = LIMIT) -> Any:
@@ -154,11 +156,15 @@ class RunningServer:
 
     :param site: what it serves.
     :param options: more command line options.
+    :param workers: how many; empty if the configuration says it.
+    :param listen: whether to listen in cleartext, if the configuration does not say where.
     """
 
-    def __init__(self, site: Site, *options: str) -> None:
+    def __init__(self, site: Site, *options: str, workers: str = "1", listen: bool = True) -> None:
         self.site = site
         self._options = options
+        self._workers = workers
+        self._listen = listen
         self._log = Path(tempfile.mkstemp(dir=site.root, suffix=".log")[1])
         self.port = 0
         """The port for cleartext with STLS."""
@@ -171,12 +177,14 @@ class RunningServer:
         command = [
             str(Path(sys.executable).with_name("twistd")),
             *("-n", "--pidfile=", "popd"),
-            *("--listen", _LOOPBACK, "--listen-tls", _LOOPBACK),
+            *(("--listen", _LOOPBACK) if self._listen else ()),
+            *("--listen-tls", _LOOPBACK),
             *("--certificate", str(site.certificate), "--private-key", str(site.private_key)),
             *("--auth", f"popd-passwd:{site.passwords}"),
             *("--maildrop", f"maildir:{site.mail}/{{domain}}/{{local}}/Maildir"),
             *("--default-domain", "example.org"),
-            *("--workers", "1"),
+            *("--state-directory", str(site.root)),
+            *(("--workers", self._workers) if self._workers else ()),
             *self._options,
         ]
         environment = dict(os.environ, PYTHONPATH=str(Path(popd.__file__).parents[1]))
@@ -212,7 +220,7 @@ class RunningServer:
         ports = {purpose: int(port) for port, purpose in _LISTENING.findall(self.log)}
         self.port = ports.get("cleartext with STLS", 0)
         self.tls_port = ports.get("implicit TLS", 0)
-        return bool(self.port and self.tls_port)
+        return bool((self.port or not self._listen) and self.tls_port)
 
     @property
     def log(self) -> str:

@@ -172,7 +172,7 @@ class RemoveTests(FaultCase):
     def _one_fails(self, error: str) -> None:
         client = self.delete(1, 2, 3)
         detach = self.inject("unlink,unlinkat", f"error={error}", self.files[1])
-        self.assertEqual(client.ask(b"QUIT"), NOT_REMOVED)
+        self.assertTrue(client.ask(b"QUIT").startswith(NOT_REMOVED))
         self.assertIn("INJECTED", detach())
         self.assertEqual(client.rest(), b"")
         self.assertEqual(self.left(), [2, 4])
@@ -194,7 +194,7 @@ class RemoveTests(FaultCase):
         """QUIT says so when nothing can be removed, and the messages are there the next time."""
         client = self.delete(1, 2, 3)
         detach = self.inject("unlink,unlinkat", "error=EROFS")
-        self.assertEqual(client.ask(b"QUIT"), NOT_REMOVED)
+        self.assertTrue(client.ask(b"QUIT").startswith(NOT_REMOVED))
         self.assertEqual(detach().count("INJECTED"), 3)
         self.assertEqual(self.left(), [1, 2, 3, 4])
         self.logged_in().expect(b"QUIT")
@@ -203,7 +203,7 @@ class RemoveTests(FaultCase):
         """QUIT promises nothing that a power cut may undo: the directory could not be synced."""
         client = self.delete(1)
         detach = self.inject("fsync", "error=EIO")
-        self.assertEqual(client.ask(b"QUIT"), NOT_REMOVED)
+        self.assertTrue(client.ask(b"QUIT").startswith(NOT_REMOVED))
         self.assertIn("INJECTED", detach())
 
     def test_already_gone(self) -> None:
@@ -306,7 +306,7 @@ class DiskTests(ServerCase):
             client = self.logged_in()
             self._read_everything(client)
             client.expect(b"DELE 1")
-            self.assertEqual(client.ask(b"QUIT"), NOT_REMOVED)
+            self.assertTrue(client.ask(b"QUIT").startswith(NOT_REMOVED))
         client = self.logged_in()
         self._read_everything(client)
         client.expect(b"QUIT", b"+OK")

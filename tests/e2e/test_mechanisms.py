@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import secrets
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from OpenSSL import SSL
 from twisted.trial.unittest import SkipTest
 
 from popd.auth import scramkeys
-from tests.e2e.server import LIMIT, Client, RunningServer, ServerCase, Site
+from tests.e2e.server import LIMIT, Client, RunningServer, ServerCase, Site, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,15 +90,23 @@ class MechanismCase(ServerCase):
 
     def logged(self, *words: str) -> str:
         """Return the one line about a log-in that the server has logged since this was asked."""
-        log = self.server.log
-        lines = [line for line in log[self.seen :].splitlines() if "Log-in" in line]
-        self.seen = len(log)
+        lines: list[str] = until(self._ended, "no session ends")
         self.assertEqual(len(lines), 1, lines)
         for word in words:
             self.assertIn(word, lines[0])
         return lines[0]
 
     seen = 0
+
+    def _ended(self) -> list[str]:
+        """Return the lines about log-ins that were logged until the session ended, if it has."""
+        log = self.server.log
+        lines = [line for line in log[self.seen :].splitlines() if "Session " in line]
+        if not re.search(r" s, [a-z-]+( \(.*\))?$", "\n".join(lines), re.MULTILINE):
+            return []
+        self.seen = len(log)
+        refusals = [line for line in lines if "log-in refused: " in line]
+        return refusals or [line for line in lines if ", retrieved " in line]
 
 
 class CurlTests(MechanismCase):
@@ -120,15 +129,18 @@ class CurlTests(MechanismCase):
             *(("pat", name) for name in ("PLAIN", "LOGIN", "CRAM-MD5", "+APOP")),
         ):
             self.assertIn("the only message", self.fetch(user, mechanism), mechanism)
-            self.logged(f"Log-in: user {user}, from 127.0.0.1, mechanism {mechanism.strip('+')}")
+            self.logged(
+                f"user {user}@example.org, from 127.0.0.1, TLS",
+                f", mechanism {mechanism.strip('+')}, ",
+            )
             self.assertIn("curl: (67)", self.fetch(user, mechanism, password="wrong"))
-            self.logged(f"Log-in refused: user {user}, ")
+            self.logged(f"log-in refused: user {user}, ")
 
     def test_reasons(self) -> None:
         """Who is disabled is told what others are told, and the log knows more."""
         for mechanism in ("PLAIN", "CRAM-MD5"):
             self.assertIn("curl: (67)", self.fetch("off", mechanism))
-            self.logged("Log-in refused: user off, ", ": the account is disabled")
+            self.logged("log-in refused: user off, ", ": the account is disabled")
 
     def external(self, user: str, certificate: str) -> str:
         """Do so with a certificate; curl wants no password for that."""
@@ -138,20 +150,20 @@ class CurlTests(MechanismCase):
     def test_certificates(self) -> None:
         """By a certificate: whom it names, and whom a master wants to be."""
         for name, user, outcome in (
-            ("pat", "pat", "user pat, "),
-            ("root", "root", "user root, "),
+            ("pat", "pat", "user pat@example.org, "),
+            ("root", "root", "user root@example.org, "),
             ("root", "sam", "user sam@example.org, by master root@example.org, "),
         ):
             found = self.external(user, name)
             self.assertIn("the only message", found)
-            self.logged(f"Log-in: {outcome}from 127.0.0.1, mechanism EXTERNAL")
+            self.logged(f"{outcome}from 127.0.0.1, TLS", ", mechanism EXTERNAL, ")
         for name, user, reason in (
             ("pat", "sam", "pat@example.org is no master"),
             ("off", "off", "the account is disabled"),
             ("nobody", "nobody", "does not exist"),
         ):
             self.assertIn("curl: (67)", self.external(user, name))
-            self.logged("Log-in refused: ", reason)
+            self.logged("log-in refused: ", reason)
 
     def test_no_certificate(self) -> None:
         """Without a certificate there is no EXTERNAL, and with a stranger's no TLS."""
@@ -185,18 +197,20 @@ class MpopTests(MechanismCase):
             auth = f"--auth={mechanism.lower()}"
             for implicit in (False, True):
                 self.assertEqual(self.fetch(user, auth, implicit=implicit), 0)
-                self.logged(f"Log-in: user {user}, from 127.0.0.1, mechanism {mechanism}")
+                self.logged(
+                    f"user {user}@example.org, from 127.0.0.1, TLS", f", mechanism {mechanism}, "
+                )
                 self.assertNotEqual(self.fetch(user, auth, implicit=implicit, password="x"), 0)
-                self.logged(f"Log-in refused: user {user}, ")
+                self.logged(f"log-in refused: user {user}, ")
         self.assertNotEqual(self.fetch("nobody", "--auth=scram-sha-256", implicit=True), 0)
-        self.logged("Log-in refused: user nobody, ")
+        self.logged("log-in refused: user nobody, ")
 
     def test_certificate(self) -> None:
         """By a certificate that is shown after STLS."""
         pem = self.certificates["pat"]
         options = ("--auth=external", f"--tls-key-file={pem}", f"--tls-cert-file={pem}")
         self.assertEqual(self.fetch("pat", *options, implicit=False), 0)
-        self.logged("Log-in: user pat, from 127.0.0.1, mechanism EXTERNAL")
+        self.logged("user pat@example.org, from 127.0.0.1, TLS", ", mechanism EXTERNAL, ")
 
 
 class Pop3testTests(MechanismCase):
@@ -223,19 +237,19 @@ class Pop3testTests(MechanismCase):
             said = self.log_in(user, mechanism)
             self.assertIn("Authenticated.", said, mechanism)
             self.assertIn("+OK 1 36", said)
-            self.logged(f"Log-in: user {user}, ", f"mechanism {mechanism.upper()}")
+            self.logged(f"user {user}@example.org, ", f", mechanism {mechanism.upper()}, ")
             self.assertIn("failed", self.log_in(user, mechanism, password="wrong"))
-            self.logged(f"Log-in refused: user {user}, ")
+            self.logged(f"log-in refused: user {user}, ")
 
     def test_masters(self) -> None:
         """A master becomes another user, by an authorization identity or in his name."""
         for user, *options in (("root", "-u", "sam"), ("sam*root",)):
             said = self.log_in(user, "PLAIN", *options, password="secret-of-root")
             self.assertIn("Authenticated.", said)
-            self.logged("Log-in: user sam@example.org, by master root@example.org, from 127.0.0.1")
+            self.logged("user sam@example.org, by master root@example.org, from 127.0.0.1, TLS")
         said = self.log_in("pat", "PLAIN", "-u", "sam")
         self.assertIn("failed", said)
-        self.logged("Log-in refused: user pat, ", "pat@example.org is no master")
+        self.logged("log-in refused: user pat, ", "pat@example.org is no master")
 
 
 class BindingTests(MechanismCase):
@@ -300,7 +314,7 @@ class BindingTests(MechanismCase):
                 self.assertEqual(reply.startswith(b"+OK"), good, (version, stls, name, reply))
                 client.close()
                 if good:
-                    self.logged("Log-in: user sam, ", "mechanism SCRAM-SHA-256-PLUS")
+                    self.logged("user sam@example.org, ", ", mechanism SCRAM-SHA-256-PLUS, ")
 
     def test_other_connection(self) -> None:
         """A proof for another connection, as somebody in the middle would relay, is no good."""

@@ -79,6 +79,8 @@ class LockTests(SessionCase):
 
     def test_stop(self) -> None:
         """A server that is told to stop ends though a client is logged in, and deletes nothing."""
+        self.server.stop()
+        self.server = self.start(*self.options, "--drain-timeout", "1")
         holder = self.logged_in()
         holder.expect(b"DELE 1")
         self.server.stop()

@@ -160,7 +160,7 @@ class MaildirMachine(RuleBasedStateMachine):
     def delete(self, picks: set[int]) -> None:
         """Delete some messages of the session; the invariant tells that no others went."""
         marked = {pick % len(self.listed) for pick in picks if self.listed}
-        assert self.session.commit(marked) == 0
+        assert not self.session.commit(marked)
         self.tick()
         gone = {self.listed[index].content for index in marked}
         self.files = [file for file in self.files if file.content not in gone]

@@ -158,7 +158,7 @@ class MissingTests(MaildirTestCase):
         """Check that a user has an empty maildrop, and that nothing is made for it."""
         maildrop = self.store.maildrop(user)
         self.assertEqual(len(maildrop.open()), 0)
-        self.assertEqual(maildrop.commit([]), 0)
+        self.assertEqual(len(maildrop.commit([])), 0)
         maildrop.release()
         self.assertEqual(sorted(os.listdir(self.ground)), ["example.org"])  # noqa: PTH208
 

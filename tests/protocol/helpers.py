@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import md5
 from typing import TYPE_CHECKING, assert_never
 
@@ -24,6 +24,7 @@ from popd.protocol.events import (
     Close,
     CloseReason,
     Commit,
+    Introduce,
     Lookup,
     Problem,
     Reply,
@@ -38,6 +39,8 @@ from popd.protocol.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from popd.protocol.proxy import Introduction
 
 PROTECTED = Channel(tls=True)
 """Under TLS, as most sessions are."""
@@ -102,6 +105,7 @@ class World:
     lookup_problem: Problem | None = None
     lookups: list[Lookup] = field(default_factory=list)
     credentials: list[Credentials] = field(default_factory=list)
+    introduced: list[Introduction] = field(default_factory=list)
     committed: frozenset[int] | None = None
     closed: CloseReason | None = None
 
@@ -122,7 +126,7 @@ class World:
             while self.act():
                 pass
 
-    def act(self) -> bool:
+    def act(self) -> bool:  # noqa: C901 - one case for each event
         """Act on one event; return whether there may be another."""
         event = self.session.next_event()
         match event:
@@ -140,6 +144,9 @@ class World:
             case StartTLS(reply):
                 self.output += reply
                 self.session.tls_started()
+            case Introduce(introduction):
+                self.introduced.append(introduction)
+                self.session.introduced(replace(self.channel, xclient=False, bindings=None))
             case Commit(deleted):
                 self.committed = deleted
                 self.session.committed(self.commit_failures)

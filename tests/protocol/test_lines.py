@@ -33,6 +33,13 @@ class LineTests(SynchronousTestCase):
         self.assertEqual(lines_of(b"ab"), [])
         self.assertEqual(lines_of(b"ab", b"c\r", b"\nd"), [b"abc"])
 
+    def test_forgotten(self) -> None:
+        """Nothing is kept of lines that were taken out: one may have been a password."""
+        buffer = LineBuffer()
+        buffer.feed(b"PASS secret\r\n")
+        self.assertEqual(buffer.next(), b"PASS secret")
+        self.assertEqual(buffer._data, b"")
+
     def test_longest(self) -> None:
         """A line of the limit, its end included, is taken; one octet more is not."""
         longest = b"x" * (LINE_LIMIT - 1)

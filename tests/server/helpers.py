@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
@@ -20,6 +21,8 @@ from popd.auth.chain import CheckerChain
 from popd.auth.realm import MaildropRealm
 from popd.maildrop.memory import MemoryBox, MemoryStore
 from popd.server.factory import POP3Factory
+from popd.server.journal import Journal
+from popd.server.limits import Gate, Limits, Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +36,11 @@ MAIL = [
 ]
 LOGIN = b"USER joe\r\nPASS secret\r\n"
 LOGGED_IN = b"+OK send PASS\r\n+OK maildrop locked and ready\r\n"
+
+
+def told(said: bytes) -> bytes:
+    """Return replies without the names of sessions in them."""
+    return re.sub(rb" \(session \w+-\d+\)\r\n", b"\r\n", said)
 
 
 class Held:
@@ -103,6 +111,7 @@ class ServerCase(SynchronousTestCase):
 
     cleartext_login: Any = "always"
     tls: Any = None
+    limits = Limits()
 
     def setUp(self) -> None:
         """Set up the server."""
@@ -115,12 +124,15 @@ class ServerCase(SynchronousTestCase):
     def use_checker(self, *checkers: Any) -> None:
         """Let these decide who may log in."""
         chain = CheckerChain(checkers)
+        journal = Journal()
         self.factory = POP3Factory(
             Portal(MaildropRealm(MemoryStore({"joe": self.box})), [chain]),
             self.offload,  # type: ignore[arg-type]
             self.clock,
             cleartext_login=self.cleartext_login,
             tls=self.tls,
+            journal=journal,
+            gate=Gate(self.limits, Registry(), journal, self.clock),
         )
 
     def connect(self, peer: str = "192.0.2.1") -> tuple[POP3Protocol, Wire]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -16,11 +15,7 @@ from popd.maildrop.interfaces import IPromptMaildrop
 from popd.maildrop.user import UserName
 from popd.protocol.offer import Offer
 from popd.server.insider import NAME, Insider
-from popd.server.journal import Journal
 from tests.server.helpers import LOGGED_IN, ServerCase, Wire
-
-if TYPE_CHECKING:
-    from popd.server.visit import Visit
 
 
 class InsiderTests(SynchronousTestCase):
@@ -110,25 +105,6 @@ class InsiderTests(SynchronousTestCase):
         self.assertEqual(os.waitstatus_to_exitcode(status), 7)
 
 
-class Remembering(Journal):
-    """Remembers whom it was told of."""
-
-    def __init__(self) -> None:
-        self.told: list[Visit] = []
-
-    def began(self, visit: Visit) -> None:
-        """Remember."""
-        self.told.append(visit)
-
-    def let_in(self, visit: Visit, seconds: float) -> None:
-        """Remember."""
-        self.told.append(visit)
-
-    def ended(self, visit: Visit) -> None:
-        """Remember."""
-        self.told.append(visit)
-
-
 class ServedTests(ServerCase):
     """The insider as a client."""
 
@@ -138,7 +114,6 @@ class ServedTests(ServerCase):
         """Have a server that lets nobody in by USER and PASS, nor without TLS."""
         super().setUp()
         self.factory.offer = Offer.of({"PLAIN"})
-        self.factory.journal = self.journal = Remembering()
         self.offload.hold = True  # no thread does anything
 
     def login(self, password: bytes) -> bytes:
@@ -168,7 +143,7 @@ class ServedTests(ServerCase):
             self.assertEqual(len(self.factory.visits), 0)
             self.protocol.dataReceived(b"QUIT\r\n")
             self.lose(self.protocol)
-        self.assertEqual((events, self.journal.told), ([], []))
+        self.assertEqual((list(events), list(self.factory.journal.recent)), ([], []))
         self.assertTrue(self.protocol.visit.insider)
 
     def test_elsewhere(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from itertools import count
 from typing import Any
 
@@ -20,9 +21,11 @@ from popd.protocol.offer import WAYS, Offer
 from popd.server.factory import POP3Factory
 from tests.auth.fakes import Directory, FakeGuard
 from tests.protocol.scram import ScramClient, derive
-from tests.server.helpers import ServerCase
+from tests.server.helpers import ServerCase, told
 
 PEER = "from 192.0.2.1, mechanism"
+TLS_LESS = "from 192.0.2.1, no TLS, mechanism"
+NOTHING = "retrieved 0, top 0, octets 0, deleted 0, left 3, 0.000 s, disconnected"
 
 
 def unique_from(numbers: Any) -> Any:
@@ -53,14 +56,22 @@ class LoginCase(ServerCase):
             offer=Offer.of(WAYS - {"APOP"}, unique_from(count())),
         )
 
-    def outcome(self, *lines: bytes) -> tuple[bytes, str]:
-        """Say lines on a new connection; return the last reply, and what was logged."""
+    def outcome(self, *lines: bytes, leave: bool = False) -> tuple[bytes, str]:
+        """Say lines on a new connection, and maybe leave; return the last reply, and the log."""
         with capturedLogs() as events:
             self.protocol, self.wire = self.connect()
             for line in lines:
                 self.wire.clear()
                 self.protocol.dataReceived(line + b"\r\n")
-        return self.wire.value(), "\n".join(str(formatEvent(event)) for event in events)
+            reply = told(self.wire.value())
+            if leave:
+                self.lose(self.protocol)
+        return reply, "\n".join(unnamed(event) for event in events)
+
+
+def unnamed(event: Any) -> str:
+    """Return the text of an event without the name of the session."""
+    return re.sub(r"^Session \w+-\d+: ", "", str(formatEvent(event)))
 
 
 def sasl(mechanism: bytes, response: bytes) -> bytes:
@@ -73,44 +84,56 @@ class LoggedTests(LoginCase):
 
     def test_let_in(self) -> None:
         """Each mechanism is named, a master, and an app password."""
-        phone = Account("phone", program="my phone")
-        self.directory.accounts[b"phone"] = phone
+        self.directory.accounts[b"phone"] = Account("phone", program="my phone")
         for lines, said in (
-            ((b"USER Joe", b"PASS x"), f"user Joe, {PEER} USER"),
-            ((sasl(b"PLAIN", b"\0joe\0x"),), f"user joe, {PEER} PLAIN"),
-            ((sasl(b"XOAUTH2", b"user=joe\1auth=Bearer t\1\1"),), f"user joe, {PEER} XOAUTH2"),
-            ((b"USER joe*root", b"PASS x"), f"user joe, by master root, {PEER} USER"),
-            ((sasl(b"PLAIN", b"joe\0root\0x"),), f"user joe, by master root, {PEER} PLAIN"),
+            ((b"USER Joe", b"PASS x"), f"user joe, {TLS_LESS} USER"),
+            ((sasl(b"PLAIN", b"\0joe\0x"),), f"user joe, {TLS_LESS} PLAIN"),
+            ((sasl(b"XOAUTH2", b"user=joe\1auth=Bearer t\1\1"),), f"user joe, {TLS_LESS} XOAUTH2"),
         ):
-            reply, log = self.outcome(*lines)
+            reply, log = self.outcome(*lines, leave=True)
             self.assertTrue(reply.startswith(b"+OK"), reply)
-            self.assertEqual(log, f"Log-in: {said}")
-            self.lose(self.protocol)
+            self.assertEqual(log, f"{said}, {NOTHING}")
         self.directory.accounts[b"joe"] = Account("joe", program="my phone\n")
-        _, log = self.outcome(b"USER joe", b"PASS x")
-        self.assertEqual(log, rf"Log-in: user joe, with app password my phone\n, {PEER} USER")
+        _, log = self.outcome(b"USER joe", b"PASS x", leave=True)
+        self.assertEqual(log, rf"user joe, by app password my phone\n, {TLS_LESS} USER, {NOTHING}")
+
+    def test_masters(self) -> None:
+        """That a master is let in is logged at once."""
+        for lines, mechanism in (
+            ((b"USER joe*root", b"PASS x"), "USER"),
+            ((sasl(b"PLAIN", b"joe\0root\0x"),), "PLAIN"),
+        ):
+            _, log = self.outcome(*lines, leave=True)
+            begun, ended = log.splitlines()
+            self.assertEqual(begun, "log-in, user joe, by master root, from 192.0.2.1")
+            said = f"user joe, by master root, {TLS_LESS} {mechanism}, {NOTHING}"
+            self.assertEqual(ended, said)
 
     def test_token_alone(self) -> None:
         """Where the credentials alone say who it is, it is the account's name."""
         self.directory.accounts[b""] = Account("joe")
-        _, log = self.outcome(sasl(b"OAUTHBEARER", b"n,,\1auth=Bearer t\1\1"))
-        self.assertEqual(log, f"Log-in: user joe, {PEER} OAUTHBEARER")
+        _, log = self.outcome(sasl(b"OAUTHBEARER", b"n,,\1auth=Bearer t\1\1"), leave=True)
+        self.assertEqual(log, f"user joe, {TLS_LESS} OAUTHBEARER, {NOTHING}")
 
     def test_refused(self) -> None:
         """The client hears always the same; the log says more, if there is more to say."""
         self.directory.accounts[b"joe"] = Account("joe", require_tls=True)
         for name, reason in ((b"joe", ": the account requires TLS"), (b"eve", "")):
-            reply, log = self.outcome(b"USER " + name, b"PASS x")
+            reply, log = self.outcome(b"USER " + name, b"PASS x", leave=True)
             self.assertEqual(reply, Problem.CREDENTIALS.value)
-            self.assertEqual(log, f"Log-in refused: user {name.decode()}, {PEER} USER{reason}")
+            refused, ended = log.splitlines()
+            self.assertEqual(refused, f"log-in refused: user {name.decode()}, {PEER} USER{reason}")
+            said = f"user {name.decode()}, {TLS_LESS} USER, no log-in, 0.000 s, disconnected"
+            self.assertEqual(ended, said)
 
     def test_too_soon(self) -> None:
         """Who must not log in yet is told so."""
         self.directory.accounts[b"joe"] = Account("joe", interval=60)
         self.serve(record=lambda *_: succeed("once a minute"))
-        reply, log = self.outcome(b"USER joe", b"PASS x")
+        reply, log = self.outcome(b"USER joe", b"PASS x", leave=True)
         self.assertEqual(reply, Problem.TOO_SOON.value)
-        self.assertEqual(log, f"Log-in failed: user joe, {PEER} USER: once a minute")
+        failed = log.splitlines()[0]
+        self.assertEqual(failed, f"log-in failed: user joe, {PEER} USER: once a minute")
 
 
 class ScramTests(LoginCase):
@@ -131,9 +154,10 @@ class ScramTests(LoginCase):
             self.protocol.dataReceived(base64.b64encode(final) + b"\r\n")
             self.assertEqual(base64.b64decode(self.wire.value()[2:]), client.expected)
             self.protocol.dataReceived(b"\r\n")
+            self.lose(self.protocol)
         self.assertTrue(self.wire.value().endswith(b"+OK maildrop locked and ready\r\n"))
         self.assertEqual(
-            [formatEvent(event) for event in events], [f"Log-in: user joe, {PEER} SCRAM-SHA-256"]
+            [unnamed(event) for event in events], [f"user joe, {TLS_LESS} SCRAM-SHA-256, {NOTHING}"]
         )
 
     def test_nobody(self) -> None:
@@ -149,7 +173,7 @@ class ScramTests(LoginCase):
         self.directory.error = AuthTemporaryError("no route")
         _, reply = self.begun()
         self.assertEqual(reply, Problem.TEMPORARY.value)
-        self.assertIn(f"Log-in failed: user joe, {PEER} SCRAM-SHA-256: ", self.log)
+        self.assertIn(f"log-in failed: user joe, {PEER} SCRAM-SHA-256: ", self.log)
 
     def test_no_chain(self) -> None:
         """Nor is a portal that has no chain to ask."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import tempfile
 from typing import TYPE_CHECKING, cast
 
 from twisted.logger import (
@@ -13,6 +16,7 @@ from twisted.logger import (
     jsonFileLogObserver,
     textFileLogObserver,
 )
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from popd.server.note import hasten, note
@@ -51,13 +55,50 @@ class NoteTests(SynchronousTestCase):
         self.assertIn("[popd.test#info] one {line}\n", self.fast.getvalue())
         self.assertIn("two\n\tlines\n", self.fast.getvalue())
 
+    def test_json(self) -> None:
+        """For programs there is an object on each line, whatever is logged."""
+        file = io.StringIO()
+        publisher = LogPublisher(textFileLogObserver(file))
+        hasten(publisher, "json")
+        log = Logger("popd.test", observer=publisher)
+        note(log, LogLevel.info, "for people", "event", {"user": "a\u2028\n", "count": 1})
+        log.warn("two\nlines {field}", field="x")
+        log.failure("broken", Failure(ValueError("why")))
+        publisher({"log_format": ""})
+        first, second, third = map(json.loads, file.getvalue().splitlines())
+        self.assertRegex(first.pop("time"), r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")
+        self.assertEqual(
+            first, {"level": "info", "event": "event", "user": "a\u2028\n", "count": 1}
+        )
+        self.assertEqual((second["level"], second["event"]), ("warn", "message"))
+        self.assertEqual((second["source"], second["text"]), ("popd.test", "two\nlines x"))
+        self.assertIn("ValueError: why", third["text"])
+
+    def test_journal(self) -> None:
+        """Where systemd's journal reads, a line has its level, and no time."""
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
+            status = os.fstat(file.fileno())
+            publisher = LogPublisher(textFileLogObserver(file))
+            self.patch(
+                os, "environ", os.environ | {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+            )
+            hasten(publisher)
+            log = Logger("popd.test", observer=publisher)
+            note(log, LogLevel.warn, "a note")
+            log.error("two\nlines")
+            file.seek(0)
+            self.assertEqual(
+                file.read().splitlines(),
+                ["<4>[popd.test#warn] a note", "<3>[popd.test#error] two", "<3>\tlines"],
+            )
+
     def test_others(self) -> None:
         """A log that is written in another way stays as it is."""
-        json, dateless = io.StringIO(), io.StringIO()
+        structured, dateless = io.StringIO(), io.StringIO()
         publisher = LogPublisher(
-            jsonFileLogObserver(json), textFileLogObserver(dateless, timeFormat="")
+            jsonFileLogObserver(structured), textFileLogObserver(dateless, timeFormat="")
         )
         hasten(publisher)
         note(Logger("popd.test", observer=publisher), LogLevel.info, "hello")
-        self.assertIn('"log_namespace": "popd.test"', json.getvalue())
+        self.assertIn('"log_namespace": "popd.test"', structured.getvalue())
         self.assertEqual(dateless.getvalue(), " [popd.test#info] hello\n")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
+import struct
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -12,15 +14,24 @@ from unittest import mock
 import trustme
 from OpenSSL import SSL
 from twisted.internet import tcp
+from twisted.internet.address import IPv4Address
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
-from popd.server.port import Lobby, PromptPort, make_prompt
+from popd.protocol.proxy import Introduction
+from popd.server.insider import Insider
+from popd.server.introduction import HEADER_TIMEOUT, Introducing
+from popd.server.journal import Journal
+from popd.server.limits import Gate, Limits, Registry
+from popd.server.networks import Networks
+from popd.server.port import PAUSE, Lobby, PromptPort, make_prompt
 from popd.server.tls import load_context
 from popd.server.tls_transport import PromptTLSServer
 from popd.server.transport import PromptServer
+from popd.server.watch import Watch
 
 
 class Greeter:
@@ -42,6 +53,10 @@ class Target(Factory):
 
     def __init__(self) -> None:
         self.made: list[Any] = []
+        self.clock = Clock()
+        self.watch = Watch(self.clock)
+        self.gate = Gate(Limits(), Registry(), Journal(), self.clock)
+        self.insider = Insider()
 
     def buildProtocol(self, addr: object) -> Any:
         """Return a greeter."""
@@ -118,14 +133,43 @@ class PromptTests(PortCase):
         self.assertEqual(len(self.flushLoggedErrors(LookupError)), 1)
         self.assertIn(self.prompt, self.reactor.getReaders())
 
-    def test_out_of_descriptors(self) -> None:
-        """An error of accept(2) is dealt with as Twisted does."""
-        tried: list[object] = []
-        self.patch(tcp.Port, "doRead", lambda port: tried.append(port))  # noqa: PLW0108 - a method
+    def cannot_accept(self, error: int) -> None:
+        """Let the port look, and accept(2) fail."""
         with mock.patch.object(self.prompt, "socket") as listening:
-            listening._accept.side_effect = OSError(errno.EMFILE, "Too many open files")
+            listening.fileno.return_value = self.prompt.socket.fileno()
+            listening._accept.side_effect = OSError(error, os.strerror(error))
             self.prompt.doRead()
-        self.assertEqual(tried, [self.prompt])
+
+    def test_out_of_descriptors(self) -> None:
+        """Without room for a connection the port makes some, and is quiet for a second."""
+        for error in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+            clock = Clock()
+            with mock.patch.object(self.reactor, "callLater", clock.callLater):
+                self.cannot_accept(error)
+            self.assertNotIn(self.prompt, self.reactor.getReaders())
+            clock.advance(PAUSE - 0.1)
+            self.assertNotIn(self.prompt, self.reactor.getReaders())
+            clock.advance(0.1)
+            self.assertIn(self.prompt, self.reactor.getReaders())
+
+    def test_stopped_while_quiet(self) -> None:
+        """A port that was told to accept nobody meanwhile does not go on."""
+        clock = Clock()
+        with mock.patch.object(self.reactor, "callLater", clock.callLater):
+            self.cannot_accept(errno.EMFILE)
+        self.prompt.stopReading()
+        clock.advance(PAUSE)
+        self.assertNotIn(self.prompt, self.reactor.getReaders())
+
+    def test_too_early_without_room(self) -> None:
+        """It is the same while nobody serves yet."""
+        self.lobby.target = None
+        self.test_out_of_descriptors()
+
+    def test_client_gone(self) -> None:
+        """A client that went before it was accepted stops nothing."""
+        self.cannot_accept(errno.ECONNABORTED)
+        self.assertIn(self.prompt, self.reactor.getReaders())
 
     def test_scope(self) -> None:
         """The address of a neighbour's client has the network that it is valid in."""
@@ -138,6 +182,122 @@ class PromptTests(PortCase):
         transport = self.target.made[0].transport
         self.addCleanup(transport.socket.close)
         self.assertEqual(transport.getPeer().host, f"fe80::1%{name}")
+
+
+HEADER = b"PROXY TCP4 192.0.2.7 192.0.2.8 4321 110\r\n"
+
+
+class ProxyTests(PortCase):
+    """A port whose clients come from a proxy."""
+
+    def setUp(self) -> None:
+        """Make it."""
+        super().setUp()
+        lobby = Lobby()
+        lobby.target = self.target
+        self.prompt = self.port(lobby)
+        self.target.gate = Gate(
+            Limits(proxies=Networks.parse("127.0.0.0/8")), Registry(), Journal(), self.target.clock
+        )
+        self.lines: list[str] = []
+        self.target.gate.sparing.warn = lambda _, text: self.lines.append(text)
+        self.client = self.connect(self.prompt)
+        readers = self.reactor.getReaders()
+        (self.guest,) = (one for one in readers if isinstance(one, Introducing))
+        self.addCleanup(self.guest._socket.close)
+
+    def say(self, data: bytes) -> None:
+        """Send octets, and let them be looked at."""
+        self.client.sendall(data)
+        self.guest.doRead()
+
+    def assertClosed(self, *lines: str) -> None:
+        """Check that the connection was closed, and what that was called in the log."""
+        self.assertEqual(self.client.recv(9), b"")
+        self.assertNotIn(self.guest, self.reactor.getReaders())
+        self.assertEqual(self.lines, list(lines))
+        self.target.clock.advance(HEADER_TIMEOUT + 1)
+        self.target.clock.advance(0)
+        self.assertEqual(self.target.made, [])
+        self.assertEqual(self.lines, list(lines))
+
+    def test_header(self) -> None:
+        """It is served once the header is complete, which takes nothing of what follows."""
+        self.say(HEADER[:20])
+        self.assertEqual(self.target.made, [])
+        self.say(HEADER[20:] + b"CAPA\r\n")
+        (greeter,) = self.target.made
+        self.addCleanup(greeter.transport.socket.close)
+        self.assertEqual(self.client.recv(9), b"hello")
+        self.assertEqual(greeter.introduction, Introduction("192.0.2.7", 4321))
+        self.assertEqual(greeter.transport.socket.recv(99), b"CAPA\r\n")
+        self.target.clock.advance(HEADER_TIMEOUT + 1)
+        self.assertEqual((len(self.target.watch), self.lines), (0, []))
+
+    def test_insider(self) -> None:
+        """Popd itself needs no header, if it comes from where proxies come from."""
+        with socket.create_connection(self.prompt.socket.getsockname()) as client:
+            host, port = client.getsockname()
+            self.target.insider.announce(IPv4Address("TCP", host, port))
+            self.prompt.doRead()
+            self.assertEqual(client.recv(9), b"hello")
+        self.target.made[0].transport.socket.close()
+
+    def test_nothing(self) -> None:
+        """One that says nothing is closed; by the log the proxy is to blame."""
+        self.guest.doRead()
+        self.target.clock.advance(HEADER_TIMEOUT)
+        self.target.clock.advance(0)
+        self.assertClosed("The proxy at 127.0.0.1 sent no PROXY header within 3 seconds")
+
+    def test_health(self) -> None:
+        """One that just comes and goes makes no line."""
+        self.client.shutdown(socket.SHUT_WR)
+        self.guest.doRead()
+        self.assertClosed()
+
+    def test_half(self) -> None:
+        """One that goes in the middle does."""
+        self.say(HEADER[:20])
+        self.client.shutdown(socket.SHUT_WR)
+        self.guest.doRead()
+        self.assertClosed("The proxy at 127.0.0.1 sent half a PROXY header")
+
+    def test_no_header(self) -> None:
+        """Without a header nobody is served."""
+        self.client.sendall(b"CAPA\r\n")
+        self.client.shutdown(socket.SHUT_WR)
+        self.guest.doRead()
+        with contextlib.suppress(ConnectionResetError):
+            self.assertEqual(self.client.recv(9), b"")
+        self.assertEqual(
+            self.lines, ["The proxy at 127.0.0.1 sent no PROXY header: it begins like none"]
+        )
+        self.assertEqual(self.target.made, [])
+
+    def test_reset(self) -> None:
+        """One that breaks is closed."""
+        self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.client.close()
+        self.guest.doRead()
+        self.assertEqual((self.guest.fileno(), self.lines), (-1, []))
+
+    def test_lost(self) -> None:
+        """So is one that the reactor says is lost, once."""
+        self.guest.connectionLost(None)
+        self.guest.connectionLost(None)
+        self.assertClosed()
+
+    def test_broken(self) -> None:
+        """A factory that fails costs one connection, and a line in the log."""
+
+        def fail(_: object) -> None:
+            raise LookupError
+
+        self.target.buildProtocol = fail
+        self.say(HEADER)
+        self.assertEqual(len(self.flushLoggedErrors(LookupError)), 1)
+        self.assertClosed()
 
 
 class ImplicitTests(PortCase):

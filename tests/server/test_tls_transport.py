@@ -16,6 +16,7 @@ from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from popd.server.bindings import tls_reason
 from popd.server.tls import ServerTLS, load_context
 from popd.server.transport import PromptServer
 
@@ -175,10 +176,10 @@ class TLSTests(SynchronousTestCase):
         self.assertEqual(self.greeter.happened[-1], "resume")
 
     def test_no_tls(self) -> None:
-        """A client that does not speak TLS is lost."""
+        """A client that does not speak TLS is lost, and it is known why."""
         self.socket.send(b"CAPA\r\nQUIT\r\n")
         select.select([self.transport.socket], [], [], 10)
-        self.assertIs(self.transport.doRead(), CONNECTION_LOST)
+        self.assertEqual(tls_reason(self.transport.doRead()), "wrong version number")
 
     def test_end_without_goodbye(self) -> None:
         """A connection that ends without ``close_notify`` is lost."""

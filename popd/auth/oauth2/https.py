@@ -27,6 +27,7 @@ from twisted.web.iweb import IBodyProducer
 from zope.interface import directlyProvides, implementer, providedBy
 
 from popd import __version__
+from popd.auth.health import reason as explained
 from popd.auth.interfaces import AuthUncertainError
 
 if TYPE_CHECKING:
@@ -281,7 +282,7 @@ def _too_late(outcome: object, timeout: float) -> NoReturn:
 def _reason(error: BaseException) -> str:
     """Return in words why a request failed."""
     reasons = getattr(error, "reasons", None)  # of several failures at one attempt
-    return _reason(reasons[0].value) if reasons else str(error) or type(error).__name__
+    return _reason(reasons[0].value) if reasons else explained(error)
 
 
 def _content(response: IResponse) -> Deferred[bytes]:

@@ -1,0 +1,1 @@
+"""``popctl doctor``: what is, or will be, wrong with a site.  Each check is a function."""

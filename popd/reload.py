@@ -1,0 +1,273 @@
+"""Another configuration for a popd that runs: all of it, or nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from popd import certificates
+from popd.certificates import CertificateWatch
+from popd.door import Door, starting
+from popd.listen import Purpose, StartError
+from popd.serve import Service, Serving
+from popd.server.insider import Insider
+from popd.server.limits import IDLE_TIMEOUT, MEGABYTE, Limits, raise_file_limit, shortage
+from popd.server.networks import NOBODY, Networks
+from popd.workers import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from popd.config import Settings
+    from popd.listen import Listener
+    from popd.server.port import Lobby
+    from popd.server.tls import Served, ServerTLS
+    from popd.tap import Server
+
+__all__ = ["Plan", "Reloader"]
+
+_log = Logger()
+
+_MIN_HASHERS: Final = 2
+"""How many passwords can be checked at the same time, at least."""
+
+_FIXED: Final = ("log_format", "state_directory")
+"""Settings that need a restart."""
+
+Place: TypeAlias = "tuple[str, str, Lobby, Purpose]"
+"""An endpoint: the option that it was given with, its description, and what is served there."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is made of settings, before a fork.
+
+    :param serving: what processes serve with.
+    :param insider: popd as its own client.
+    """
+
+    settings: Settings
+    serving: Serving
+    insider: Insider
+
+    @classmethod
+    def of(
+        cls, settings: Settings, before: Plan | None = None, tls: ServerTLS | None = None
+    ) -> Plan:
+        """Return the plan that settings lead to.
+
+        :param before: the plan in force; what has to outlast it is taken over.
+        :param tls: certificates that were read already; then the rest stays as it is.
+        :raises StartError: something cannot be used.
+        """
+        if before is not None and tls is not None:
+            door = before.serving.door
+        else:
+            with starting(""):
+                tls = certificates.load(settings)
+            door = Door(settings, before.serving.door if before else None)
+        insider = before.insider if before else Insider()
+        serving = Serving(
+            door,
+            settings.cleartext_login,
+            tls,
+            max(_MIN_HASHERS, (os.cpu_count() or 1) // _worker_count(settings.workers)),
+            _limits(settings),
+            insider,
+            settings.drain_timeout,
+            before=before.serving if before else None,
+        )
+        return cls(settings, serving, insider)
+
+    @property
+    def workers(self) -> int:
+        """How many processes serve."""
+        return _worker_count(self.settings.workers)
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is one process in all."""
+        return self.workers == 1
+
+    def places(self) -> Iterator[Place]:
+        """Yield where to listen."""
+        cleartext = Purpose.STLS if self.serving.tls else Purpose.CLEARTEXT
+        for description in self.settings.listen:
+            yield "--listen", description, self.serving.cleartext, cleartext
+        for description in self.settings.listen_tls:
+            yield "--listen-tls", description, self.serving.implicit_tls, Purpose.IMPLICIT_TLS
+
+    def start(self, reactor: Any, listeners: list[Listener]) -> Service | Supervisor:
+        """Return what serves by this plan."""
+        if self.alone:
+            return self.serving.on(reactor)
+        return Supervisor(
+            reactor,
+            self.workers,
+            listeners,
+            self.serving.on,
+            self.settings.drain_timeout,
+            self.serving.vacate,
+        )
+
+
+class Reloader:
+    """Goes from one plan to the next.
+
+    :param server: all of popd.
+    :param settle: returns the settings as they are now; raises StartError.
+    :param plan: the first plan.
+    """
+
+    _log: ClassVar = Logger()
+
+    def __init__(self, server: Server, settle: Callable[[], Settings], plan: Plan) -> None:
+        self._server = server
+        self._settle = settle
+        self.plan = plan
+        """The plan in force."""
+        self.service = plan.start(server.reactor, server.listeners)
+        """What serves."""
+        self.watch = CertificateWatch(
+            server.reactor, lambda: self.plan.settings, self.certificates, self._renew
+        )
+        self._busy = False
+        self._waiting: list[Deferred[str]] = []  # who wants to hear of the next reload
+
+    def certificates(self) -> list[Served]:
+        """Return the certificates that are in use."""
+        tls = self.plan.serving.tls
+        return tls.served if tls else []
+
+    def reload(self) -> Deferred[str]:
+        """See `Server.reload`.  While one is under way, all who ask have the next in common."""
+        asked: Deferred[str] = Deferred()
+        self._waiting.append(asked)
+        if not self._busy:
+            self._begin()
+        return asked
+
+    def _renew(self, tls: ServerTLS) -> None:
+        """Take over other certificates, and nothing else."""
+        if self._busy:
+            self.reload()
+        else:
+            self._begin(tls)
+
+    def _begin(self, tls: ServerTLS | None = None) -> None:
+        self._busy = True
+        waiting, self._waiting = self._waiting, []
+        self._server.notifier.reloading()
+        Deferred.fromCoroutine(self._try(tls)).addCallback(self._done, waiting)
+
+    def _done(self, problem: str, waiting: list[Deferred[str]]) -> None:
+        self._busy = False
+        self._server.notifier.ready()
+        for asked in waiting:
+            asked.callback(problem)
+        if self._waiting:
+            self._begin()
+
+    async def _try(self, tls: ServerTLS | None) -> str:
+        try:
+            problem = await self._take_over(tls)
+        except StartError as error:
+            problem = str(error.args[0])
+        except Exception as error:  # noqa: BLE001 - whatever it was, popd goes on as it was
+            self._log.failure("Reload broken off")
+            problem = f"{type(error).__name__}: {error}"
+        self._server.reloaded = time.time(), problem
+        if problem:
+            self._log.critical("Not reloaded: {problem}; all stays as it was", problem=problem)
+        else:
+            self._log.info("Reloaded" if tls is None else "The new certificates are in use")
+        return problem
+
+    async def _take_over(self, tls: ServerTLS | None) -> str:
+        server, old = self._server, self.plan
+        settings = old.settings if tls is not None else self._settle()
+        for name in _FIXED:
+            if getattr(settings, name) != getattr(old.settings, name):
+                return f"--{name.replace('_', '-')} cannot change without a restart"
+        new = Plan.of(settings, old, tls)
+        if new.alone != old.alone:
+            return "--workers cannot change between one and several without a restart"
+        kept = {listener.shown: listener for listener in server.listeners}
+        wanted: dict[str, Place] = {f"{one[0]} {one[1]}": one for one in new.places()}
+        added = [
+            server.listener(*wanted[shown], accepting=new.alone)
+            for shown in wanted
+            if shown not in kept
+        ]
+        try:
+            for listener in added:
+                listener.privilegedStartService()
+            problem = await self._switch(new, [*server.listeners, *added])
+        except BaseException:
+            _stop(added)
+            raise
+        if problem:
+            _stop(added)
+            return problem
+        self.plan = new
+        for listener in added:
+            server.add(listener)
+        for shown, listener in kept.items():
+            if shown not in wanted:
+                server.remove(listener)
+        self.watch.refresh()
+        return ""
+
+    async def _switch(self, plan: Plan, listeners: list[Listener]) -> str:
+        if isinstance(self.service, Supervisor):
+            wanted = {f"{option} {text}" for option, text, *_ in plan.places()}
+            stay = [listener for listener in listeners if listener.shown in wanted]
+            return await self.service.renew(
+                plan.serving.on, stay, plan.workers, plan.settings.drain_timeout
+            )
+        plan.serving.take_over(self.service)
+        return ""
+
+
+def _stop(listeners: list[Listener]) -> None:
+    for listener in listeners:
+        listener.stopService()
+
+
+def _limits(settings: Settings) -> Limits:
+    """Return the limits that settings mean; warn of what may not work out."""
+    limits = Limits(
+        sessions=settings.max_sessions,
+        per_address=settings.max_sessions_per_ip,
+        per_user=settings.max_sessions_per_user,
+        login_timeout=settings.login_timeout,
+        idle_timeout=settings.idle_timeout,
+        per_day=round(settings.max_download_per_day * MEGABYTE),
+        proxies=_networks(settings.proxy_protocol),
+        relays=_networks(settings.xclient),
+        watch_crowds=not settings.proxy_protocol and not settings.xclient,
+    )
+    problem = shortage(limits, _worker_count(settings.workers), raise_file_limit())
+    if problem:
+        _log.warn("{problem}", problem=problem)
+    if 0 < limits.idle_timeout < IDLE_TIMEOUT:
+        _log.warn(
+            "--idle-timeout {seconds:g}: RFC 1939 wants 600 or more, and clients may rely on it",
+            seconds=limits.idle_timeout,
+        )
+    return limits
+
+
+def _networks(text: str) -> Networks:
+    return NOBODY if text in {"", "none"} else Networks.parse(text)
+
+
+def _worker_count(workers: str) -> int:
+    if workers != "auto":
+        return int(workers)
+    return len(os.sched_getaffinity(0))

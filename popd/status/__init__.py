@@ -1,0 +1,1 @@
+"""What an operator would rather look at than read logs: metrics, health, and a page."""

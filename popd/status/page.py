@@ -1,0 +1,362 @@
+"""The page: HTML that says everything by itself; the script only keeps it up to date."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from popd.status import units
+from popd.status.markup import Markup, element, joined
+from popd.status.plot import plot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from popd.status.history import History
+
+__all__ = ["render"]
+
+_COARSE: Final = 30
+"""How many samples make one row of the table of the last hour: five minutes."""
+
+_PLOTS: Final = (
+    ("Sessions", units.count, {"sessions": "now"}),
+    (
+        "Log-ins a second",
+        units.count,
+        {"logins_per_second": "good", "refused_per_second": "refused"},
+    ),
+    (
+        "Time to log in",
+        units.seconds,
+        {"login_seconds_median": "median", "login_seconds_95": "95\u202f%"},
+    ),
+    ("Messages a second", units.count, {"messages_per_second": "now"}),
+    (
+        "Time to send a message",
+        units.seconds,
+        {"retr_seconds_median": "median", "retr_seconds_95": "95\u202f%"},
+    ),
+    ("Mail sent a second", units.data, {"octets_per_second": "now"}),
+    ("Processors in use", units.share, {"cpu": "now"}),
+    (
+        "Other log-ins a second",
+        units.count,
+        {"in_use_per_second": "in use", "failed_per_second": "failed"},
+    ),
+)
+_FEW_DAYS: Final = 14
+
+_FAILURES: Final = 10
+"""How many failed log-ins are shown."""
+
+_REASONS: Final = {
+    "credentials": "wrong user name or password",
+    "too-soon": "too soon after the last one",
+    "in-use": "another session has the maildrop",
+    "temporary": "not possible then",
+    "permanent": "not possible",
+}
+
+
+def render(report: Mapping[str, Any], history: History) -> bytes:
+    """Return the page.
+
+    :param report: what `popd.status.report.Reporter.report` returned.
+    :param history: the last hour.
+    """
+    title = f"popd on {report['host']}"
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", title),
+        element("link", rel="icon", href="/icon.svg"),
+        element("link", rel="stylesheet", href="/status.css"),
+        element("script", src="/status.js", defer=True),
+    )
+    body = element(
+        "body",
+        _header(report),
+        element(
+            "main",
+            _concerns(report["concerns"]),
+            _plots(history, report["time"]),
+            _failures(report["failures"], report["time"]),
+            _sessions(report["sessions"], report["time"]),
+            element(
+                "div",
+                _workers(report["workers"], report["time"]),
+                _certificates(report["certificates"]),
+                class_="pair",
+            ),
+        ),
+        _footer(),
+    )
+    return joined(Markup("<!DOCTYPE html>"), element("html", head, body, lang="en")).encode()
+
+
+def _header(report: Mapping[str, Any]) -> Markup:
+    sessions = report["sessions"]
+    facts = (
+        ("Logged in", units.count(sessions["transaction"])),
+        ("Not yet", units.count(sessions["authorization"])),
+        ("Slowed down", units.count(report["penalties"])),
+        ("Up for", units.duration(report["time"] - report["since"])),
+        ("Version", report["version"]),
+    )
+    state = "serving" if report["ok"] else report["trouble"]
+    return element(
+        "header",
+        element(
+            "h1",
+            "popd ",
+            element("span", report["host"], class_="host"),
+        ),
+        element("p", state, class_="state good" if report["ok"] else "state bad"),
+        element(
+            "dl",
+            *(element("div", element("dt", name), element("dd", text)) for name, text in facts),
+        ),
+        data_live="header",
+    )
+
+
+def _footer() -> Markup:
+    links = (("/status.json", "status.json"), ("/metrics", "metrics"), ("/healthz", "healthz"))
+    return element(
+        "footer",
+        element("p", "As of the last load.", class_="updated", role="status"),
+        element("nav", *(element("a", text, href=href) for href, text in links)),
+    )
+
+
+def _section(name: str, title: str, *content: object, note: str = "") -> Markup:
+    return element(
+        "section",
+        element("h2", title, element("small", note) if note else None, id=f"{name}-title"),
+        *content,
+        aria_labelledby=f"{name}-title",
+        data_live=name,
+    )
+
+
+def _table(
+    heads: Sequence[tuple[str, str]],
+    rows: Iterable[Sequence[object]],
+    empty: str,
+    kind: str | None = None,
+) -> Markup:
+    """Return a table.
+
+    :param heads: of each column, its title and its class.
+    :param empty: what to say if there are no rows.
+    :param kind: its own class.
+    """
+    body = [
+        element(
+            "tr",
+            *(
+                element("td", cell, class_=style or None)
+                for cell, (_, style) in zip(row, heads, strict=True)
+            ),
+        )
+        for row in rows
+    ]
+    if not body:
+        return element("p", empty, class_="empty")
+    head = element(
+        "tr", *(element("th", title, scope="col", class_=style or None) for title, style in heads)
+    )
+    return element("table", element("thead", head), element("tbody", *body), class_=kind)
+
+
+def _concerns(concerns: Sequence[str]) -> Markup:
+    if not concerns:
+        return element("div", data_live="concerns")
+    items = [element("li", text) for text in concerns]
+    return _section("concerns", "Look after", element("ul", *items))
+
+
+def _plots(history: History, now: float) -> Markup:
+    figures = [
+        plot(
+            title,
+            [(name, label, history.series(name)) for name, label in lines.items()],
+            history.times,
+            now,
+            show,
+        )
+        for title, show, lines in _PLOTS
+    ]
+    return _section(
+        "hour", "The last hour", element("div", *figures, class_="plots"), _figures(history)
+    )
+
+
+def _figures(history: History) -> Markup:
+    """Return the plots once more, as a table."""
+    columns: list[tuple[str, Callable[[float], str], str]] = [
+        (title if len(lines) == 1 else f"{title}, {label}", show, name)
+        for title, show, lines in _PLOTS
+        for name, label in lines.items()
+    ]
+    series = [history.coarse(name, _COARSE) for _, _, name in columns]
+    rows = [
+        (
+            units.moment(time)[11:16],
+            *(
+                "\u2013" if value is None else show(value)
+                for (_, show, _), value in zip(columns, values, strict=True)
+            ),
+        )
+        for time, *values in zip(history.coarse_times(_COARSE), *series, strict=True)
+    ]
+    heads = [("Until (UTC)", ""), *((title, "number") for title, _, _ in columns)]
+    table = _table(heads, rows, "Nothing yet: this needs five minutes.")
+    return element(
+        "details",
+        element("summary", "As a table"),
+        element("div", table, class_="scroll", tabindex="0", role="region", aria_label="Figures"),
+        id="figures",
+    )
+
+
+def _when(time: float, now: float) -> Markup:
+    """Return how long ago something was."""
+    shown = units.moment(time)
+    text = units.duration(now - time)
+    return element("time", text, datetime=shown.replace(" ", "T"), title=shown)
+
+
+def _breaking(text: str, mark: str) -> Markup:
+    """Return a text that may go on in a new line behind each *mark*."""
+    first, *rest = units.plain(text).split(mark)
+    return joined(first, *(piece for part in rest for piece in (mark, element("wbr"), part)))
+
+
+def _stranger(text: str, otherwise: str) -> Markup:
+    """Return a text that a stranger may have chosen, of any length."""
+    if not text:
+        return element("span", otherwise, class_="none")
+    shown = units.plain(text)
+    return element("bdi", shown, title=shown)
+
+
+def _reason(why: str) -> str:
+    """Return why a log-in failed, as people say it."""
+    result, colon, more = why.partition(":")
+    return _REASONS.get(result, result) + colon + units.plain(more)
+
+
+def _failures(failures: Sequence[Mapping[str, Any]], now: float) -> Markup:
+    rows = [
+        (
+            _when(one["time"], now),
+            _stranger(one["user"], "no name"),
+            _breaking(one["peer"], ":") or "this machine",
+            _reason(one["why"]),
+            element("code", one["ident"]),
+        )
+        for one in failures[:_FAILURES]
+    ]
+    heads = (
+        ("Ago", "when"),
+        ("User", "name"),
+        ("From", "peer"),
+        ("Why", "why"),
+        ("Session", "wide"),
+    )
+    table = _table(heads, rows, "None since popd was started.", "stack")
+    return _section(
+        "failures", "Failed log-ins", table, note=f"the last {len(rows)}" if rows else ""
+    )
+
+
+def _sessions(sessions: Mapping[str, Any], now: float) -> Markup:
+    rows = [
+        (
+            element("code", one["ident"]),
+            _stranger(one["user"], "not logged in"),
+            _breaking(one["peer"], ":") or "this machine",
+            element("span", one["tls"].partition(" ")[0] or "cleartext", title=one["tls"] or None),
+            one["mechanism"] or "\u2013",
+            _when(one["since"], now),
+            units.duration(one["idle"]),
+            units.count(one["messages"]),
+            units.data(one["octets"]),
+        )
+        for one in sessions["rows"]
+    ]
+    heads = (
+        ("Session", "wide"),
+        ("User", "name"),
+        ("From", "peer"),
+        ("TLS", "wide"),
+        ("Mechanism", "wide"),
+        ("Age", "number"),
+        ("Idle", "number medium"),
+        ("Messages", "number medium"),
+        ("Sent", "number medium"),
+    )
+    links = [
+        element("a", text, href=href)
+        for text, href, there in (
+            ("First", "/", sessions["after"]),
+            ("Next", f"/?after={sessions['next']}", sessions["next"]),
+        )
+        if there
+    ]
+    total = sessions["authorization"] + sessions["transaction"]
+    return _section(
+        "sessions",
+        "Sessions",
+        _table(heads, rows, "There are none."),
+        element("nav", *links, class_="pages", aria_label="Pages of sessions") if links else None,
+        note=f"{units.count(len(rows))} of {units.count(total)}" if total else "",
+    )
+
+
+def _workers(workers: Sequence[Mapping[str, Any]], now: float) -> Markup:
+    rows = [
+        (
+            element("code", one["pid"]),
+            one["state"],
+            units.count(one["generation"]),
+            _when(one["since"], now),
+            units.count(one["sessions"]),
+            units.duration(one["cpu_seconds"])
+            if one["cpu_seconds"] >= 10  # noqa: PLR2004 - whole seconds tell enough
+            else units.seconds(one["cpu_seconds"]),
+            units.data(one["memory_octets"]),
+        )
+        for one in workers
+    ]
+    heads = (
+        ("Process", ""),
+        ("State", ""),
+        ("Generation", "number wide"),
+        ("Age", "number"),
+        ("Sessions", "number"),
+        ("CPU", "number medium"),
+        ("Memory", "number"),
+    )
+    return _section("workers", "Workers", _table(heads, rows, "There are none."))
+
+
+def _certificates(certificates: Sequence[Mapping[str, Any]]) -> Markup:
+    rows = [
+        (
+            ", ".join(one["names"]) or element("span", "no name", class_="none"),
+            _breaking(one["path"], "/"),
+            element(
+                "span",
+                units.count(one["days_left"]) if one["days_left"] >= 0 else "expired",
+                class_="bad" if one["days_left"] < _FEW_DAYS else "good",
+                title=units.moment(one["not_after"]),
+            ),
+        )
+        for one in certificates
+    ]
+    heads = (("Names", "name"), ("File", "path"), ("Days left", "number"))
+    return _section("certificates", "Certificates", _table(heads, rows, "There are none: no TLS."))

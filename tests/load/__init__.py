@@ -1,0 +1,1 @@
+"""Load that lasts for minutes: not part of the test suite, but carried out by hand."""

@@ -1,0 +1,200 @@
+"""Restarts and reloads under load: ``python -m tests.load.changes [RESTARTS [RELOADS]]``.
+
+The script is to popd what systemd is: it listens, and hands the sockets over, so that they stay
+when popd ends.  Clients log in without a pause; some fetch, some mark a message and leave without
+QUIT, some delete one and say QUIT.  What is counted: connections that were refused; sessions that
+were cut off; messages that are gone and were not deleted, or the other way round.  At a restart who
+is not logged in yet is told ``-ERR [SYS/TEMP]``, which is counted, too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.server import Client, Site
+
+CLIENTS = 8
+PAUSE = 0.7
+"""Seconds between two changes."""
+MESSAGES = 3000
+
+
+class Popd:
+    """A popd that is started again and again on the same sockets."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.sockets = [socket.create_server(("127.0.0.1", 0), backlog=4096) for _ in range(2)]
+        self.port, self.tls_port = (one.getsockname()[1] for one in self.sockets)
+        self.log = site.root / "log"
+        self.process: subprocess.Popen[bytes]
+
+    def start(self) -> None:
+        """Start it, as systemd does (sd_listen_fds(3))."""
+        site = self.site
+        command = [
+            str(Path(sys.executable).with_name("twistd")),
+            *("-n", "--pidfile=", "popd", "--workers", "2", "--control", "none"),
+            *("--certificate", str(site.certificate), "--private-key", str(site.private_key)),
+            *("--auth", f"popd-passwd:{site.passwords}", "--default-domain", "example.org"),
+            *("--maildrop", f"maildir:{site.mail}/{{domain}}/{{local}}/Maildir"),
+            *("--cleartext-login", "always"),
+        ]
+        descriptors = [one.fileno() for one in self.sockets]
+        script = 'export LISTEN_PID=$$; exec "$@" ' + " ".join(
+            f"{3 + number}<&{descriptor}" for number, descriptor in enumerate(descriptors)
+        )
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                ["bash", "-c", script, "popd", *command],
+                pass_fds=descriptors,
+                env={**os.environ, "LISTEN_FDS": "2", "LISTEN_FDNAMES": "pop3:pop3s"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=site.root,
+            )
+
+    def stop(self) -> None:
+        """Have it end in good order."""
+        self.process.terminate()
+        self.process.wait(60)
+
+    def restart(self) -> None:
+        """End it and start it anew."""
+        self.stop()
+        self.start()
+
+    def reload(self) -> None:
+        """Reload it, and wait until that is done."""
+        before = self.text().count("Reloaded")
+        self.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 30
+        while self.text().count("Reloaded") == before:
+            if time.monotonic() > end:
+                raise SystemExit(f"no reload:\n{self.text()[-2000:]}")
+            time.sleep(0.01)
+
+    def text(self) -> str:
+        """Return what it has logged."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+
+class Load:
+    """Clients that come one after the other, each as a user of its own."""
+
+    def __init__(self, popd: Popd) -> None:
+        self._popd = popd
+        self._stop = threading.Event()
+        self.counts: Counter[str] = Counter()
+        self.problems: list[str] = []
+        self.deleted: Counter[str] = Counter()
+        self.unsure: Counter[str] = Counter()
+        self.users = [f"user{number}" for number in range(CLIENTS)]
+        self._threads = [
+            threading.Thread(target=self._run, args=(user, number % 2 == 0))
+            for number, user in enumerate(self.users)
+        ]
+
+    def __enter__(self) -> Load:  # noqa: PYI034 - nobody derives from it
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, user: str, tls: bool) -> None:
+        context = self._popd.site.client_context() if tls else None
+        port = self._popd.tls_port if tls else self._popd.port
+        turn = 0
+        while not self._stop.is_set():
+            turn += 1
+            asked = False
+            try:
+                with Client(port, context) as client:
+                    client.expect(b"USER " + user.encode())
+                    client.expect(b"PASS " + user.encode())
+                    if turn % 4 == 0:
+                        client.expect(b"DELE 2")
+                    elif turn % 4 == 1:
+                        client.expect(b"DELE 1")
+                        asked = True
+                        client.expect(b"QUIT")
+                        self.deleted[user] += 1
+                    else:
+                        client.fetch(1)
+                        client.expect(b"QUIT")
+                self.counts["sessions"] += 1
+            except ConnectionRefusedError:
+                self.counts["refused"] += 1
+            except (OSError, AssertionError) as error:
+                self.unsure[user] += asked
+                text = str(error)
+                if "[IN-USE]" in text:  # its own last session, which left without a word
+                    continue
+                self.counts["told to come again" if "[SYS/TEMP]" in text else "cut off"] += 1
+                self.problems.append(f"{user} {type(error).__name__}: {text[:200]}")
+
+
+def main() -> int:
+    """Do it; return the exit status."""
+    restarts, reloads = (int(word) for word in [*sys.argv[1:], "50", "200"][:2])
+    with tempfile.TemporaryDirectory(prefix="popd-load-") as root:
+        Path(root).chmod(0o755)
+        site = Site(Path(root))
+        popd = Popd(site)
+        load = Load(popd)
+        for user in load.users:
+            site.add_user(user)
+            for _ in range(MESSAGES):
+                site.deliver(user, b"Subject: x\n\nx\n")
+        popd.start()
+        time.sleep(2)
+        with load:
+            time.sleep(2)
+            outcomes = [
+                _measured(load, "reloads", reloads, popd.reload),
+                _measured(load, "restarts", restarts, popd.restart),
+            ]
+        popd.stop()
+        lost = 0
+        for user in load.users:
+            gone = MESSAGES - len(site.messages(user))
+            lost += not load.deleted[user] <= gone <= load.deleted[user] + load.unsure[user]
+        print(f"maildrops with deletions that nobody asked for, or that were forgotten: {lost}")
+        print("\n".join(load.problems[:5]))
+        cut = outcomes[0]["cut off"] + outcomes[0]["told to come again"]
+        return 1 if lost or cut or any(one["refused"] for one in outcomes) else 0
+
+
+def _measured(load: Load, what: str, times: int, change: Any) -> Counter[str]:
+    before, begun = load.counts.copy(), time.monotonic()
+    for _ in range(times):
+        change()
+        time.sleep(PAUSE)
+    seconds = time.monotonic() - begun
+    counts = load.counts - before
+    print(
+        f"{times} {what} in {seconds:.0f} s, {counts['sessions'] / seconds:.0f} sessions a second:"
+        f" {counts['refused']} refused, {counts['cut off']} cut off,"
+        f" {counts['told to come again']} told to come again",
+        flush=True,
+    )
+    return counts
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""Does what the manual says, on machines that have nothing yet: ``python -m tests.manual``.
+
+Needs root, debootstrap and systemd-nspawn; says so, and does nothing, where they are missing.  Each
+check is a line; the exit status is 0 if all is well.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.manual.machine import Machine, MachineError, bootstrap, missing
+from tests.manual.steps import PASSWORD, script, sections
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+
+MAILDIRS = """
+useradd --system vmail
+install -d -o vmail -g vmail /srv/mail/example.org/ada/Maildir/{new,cur,tmp}
+chown -R vmail: /srv/mail
+"""
+
+SEND = """
+cat > /root/send.py <<'END'
+import smtplib, time
+for patience in range(50):
+    try:
+        server = smtplib.SMTP("127.0.0.1", 25)
+        break
+    except OSError:
+        time.sleep(0.2)
+server.sendmail("bob@example.net", ["ada@example.org"],
+    "From: bob@example.net\\r\\nSubject: hello\\r\\n\\r\\n..\\r\\nthe text\\r\\n")
+END
+python3 /root/send.py
+for patience in {1..100}; do
+    [ -z "$(ls /srv/mail/example.org/ada/Maildir/new)" ] || break
+    sleep 0.1
+done
+"""
+
+
+def main() -> int:
+    """Do all of it."""
+    if os.getuid() or missing():
+        print(f"skipped: this needs root, and {missing() or 'nothing else'}")
+        return 0
+    failures = 0
+    with tempfile.TemporaryDirectory(prefix="popd-manual-") as place:
+        base = Path(place, "base")
+        bootstrap(base)
+        page = sections((DOCS / "delivery.rst").read_text(encoding="utf-8"))
+        wheels = Path(place, "wheels")
+        collect(wheels)
+        checks: list[tuple[str, Callable[[], None]]] = [
+            (
+                "popd is installed, watched and operated",
+                lambda: install(base, Path(place, "popd"), wheels),
+            ),
+            *(
+                (
+                    f"{title} delivers",
+                    lambda title=title: deliver(base, Path(place, title), page[title]),
+                )
+                for title in ("Postfix", "Exim", "OpenSMTPD")
+            ),
+        ]
+        for said, check in checks:
+            try:
+                check()
+                print(f"ok       {said} as the manual says", flush=True)
+            except MachineError as error:
+                failures += 1
+                print(f"FAILED   {said}: {error}", flush=True)
+    return 1 if failures else 0
+
+
+def collect(wheels: Path) -> None:
+    """Make a wheel of popd, and collect those that it needs, for the machine has no network."""
+    source = DOCS.parent
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    with tempfile.TemporaryDirectory() as copy:
+        tree = Path(copy, "tree")
+        ignore = shutil.ignore_patterns(".git", "build", ".venv*", "*.egg-info", "__pycache__")
+        shutil.copytree(source, tree, ignore=ignore)
+        command = [*pip, "wheel", "--wheel-dir", str(wheels), str(tree), "setuptools", "wheel"]
+        subprocess.run(command, check=True)
+
+
+def install(base: Path, tree: Path, wheels: Path) -> None:
+    """Carry out the pages about installing and operating."""
+    machine = Machine(base, tree)
+    shutil.copytree(wheels, tree / "wheels")
+    (tree / "etc" / "pip.conf").write_text(
+        "[global]\nno-index = true\nfind-links = /wheels\n", encoding="ascii"
+    )
+    steps = [
+        script((DOCS / page).read_text(encoding="utf-8"))
+        for page in ("install.rst", "operating.rst")
+    ]
+    for step in steps:
+        machine.prefetch(step)
+    with machine:
+        said = machine.run(f"export PASSWORD={shlex.quote(PASSWORD)}\n{steps[0]}")
+        for text in ("It works.", "active", "popd_logins_total", "ok"):
+            if text not in said:
+                raise MachineError(f"no {text!r}:\n{said}")
+        machine.run(steps[1])
+
+
+def deliver(base: Path, tree: Path, section: str) -> None:
+    """Set a mail server up, and have it deliver a message."""
+    machine = Machine(base, tree)
+    steps = script(section)
+    machine.prefetch(steps)
+    with machine:
+        machine.run(MAILDIRS)
+        machine.run(steps)
+        machine.run(SEND)
+        content = machine.run("cat /srv/mail/example.org/ada/Maildir/new/*")
+        owner = machine.run("stat -c %U /srv/mail/example.org/ada/Maildir/new/*").strip()
+    if "Subject: hello" not in content or "\n..\nthe text\n" not in content or owner != "vmail":
+        raise MachineError(f"delivered to {owner}:\n{content}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
