@@ -290,7 +290,6 @@ class Watchman(Service):
         super().stopService()
         if self._rounds.running:
             self._rounds.stop()
-        self._notifier.stopping()
 
     def _round(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._look())

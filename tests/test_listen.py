@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
@@ -207,6 +208,16 @@ class ListenerTests(SynchronousTestCase):
         self.listener.startService()
         self.successResultOf(self.listener.stopService())
         self.assertEqual((port.closed, self.listener.running), (1, 0))
+
+    def test_backlog(self) -> None:
+        """Where systemd listens as many may wait as with systemd, and not only Twisted's 50."""
+        waiting: list[int] = []
+        port: Any = FakePort()
+        port.socket = SimpleNamespace(listen=waiting.append)
+        self.listener.kind = "systemd"
+        self.endpoint.port.callback(port)
+        self.listener.startService()
+        self.assertEqual(waiting, [4096])
 
     def test_not_accepting(self) -> None:
         """A listener for workers binds its port, and accepts only when a worker says so."""

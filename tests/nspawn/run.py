@@ -43,6 +43,9 @@ NSPAWN: Final = (
     *("--private-network", "--machine", MACHINE),
 )
 
+ALONE: Final = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
+"""The beginning of a command whose mounts, and whatever it starts, end with it."""
+
 LIMIT: Final = 240.0
 """Seconds that all of it may take."""
 
@@ -85,7 +88,7 @@ def build_tree(tree: Path) -> None:
     if ready and Path(ready, "bin").exists():
         run("cp", "--archive", "--reflink=auto", ready, tree)
         return
-    run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, tree)
+    run(*ALONE, "debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, tree)
 
 
 def collect_wheels(tree: Path, wheels: Path, work: Path) -> None:

@@ -13,7 +13,7 @@ from unittest import mock
 
 import trustme
 from OpenSSL import SSL
-from twisted.internet import tcp
+from twisted.internet import tcp, unix
 from twisted.internet.address import IPv4Address
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.protocol import Factory
@@ -27,7 +27,7 @@ from popd.server.introduction import HEADER_TIMEOUT, Introducing
 from popd.server.journal import Journal
 from popd.server.limits import Gate, Limits, Registry
 from popd.server.networks import Networks
-from popd.server.port import PAUSE, Lobby, PromptPort, make_prompt
+from popd.server.port import PAUSE, Lobby, PromptPort, make_prompt, share
 from popd.server.tls import load_context
 from popd.server.tls_transport import PromptTLSServer
 from popd.server.transport import PromptServer
@@ -355,3 +355,16 @@ class OtherTests(PortCase):
         port = self.port(Lobby())
         make_prompt(port)
         self.assertIs(type(port), PromptPort)
+
+    def test_shared(self) -> None:
+        """A UNIX socket that others listen on too is still there when this process stops."""
+        path = Path(self.mktemp()).absolute()
+        short = Path(os.path.relpath(path))  # a UNIX socket's path has 107 octets at most
+        for shared, stays in ((True, True), (False, False)):
+            port: Any = unix.Port(bytes(short), self.target, reactor=self.reactor)
+            port.startListening()
+            if shared:
+                share(port)
+            port.connectionLost(None)
+            self.assertEqual(short.exists(), stays)
+            short.unlink(missing_ok=True)
