@@ -104,8 +104,8 @@ class CountTests(StatusCase):
         ):
             self.assertGreaterEqual(self.metric(name, label), least, name)
         with self.logged_in("carol"):
-            until(lambda: self.metric("popd_sessions", "transaction") == 1, "no session")
-        until(lambda: self.metric("popd_sessions") == 0, "the session stays")
+            until(lambda: self.metric("popd_sessions_active", "transaction") == 1, "no session")
+        until(lambda: self.metric("popd_sessions_active") == 0, "the session stays")
 
     def test_page(self) -> None:
         """The page has what happened, and nothing that a client said does anything there."""
@@ -138,13 +138,13 @@ class WorkersTests(CountTests):
         """What a worker had counted is still counted when it is gone; its sessions are not."""
         before = self.metric("popd_logins_total")
         self.logged_in("carol")
-        until(lambda: self.metric("popd_sessions", "transaction") == 1, "no session")
+        until(lambda: self.metric("popd_sessions_active", "transaction") == 1, "no session")
         report = json.loads(self.get("/status.json"))
         (victim,) = (one["pid"] for one in report["workers"] if one["sessions"])
         os.kill(victim, signal.SIGKILL)
         until(lambda: self.metric("popd_worker_restarts_total") == 1, "the death is not counted")
         self.assertEqual(self.metric("popd_logins_total"), before + 1)
-        self.assertEqual(self.metric("popd_sessions"), 0)
+        self.assertEqual(self.metric("popd_sessions_active"), 0)
         self.assertEqual(self.metric("popd_sessions_lost_total"), 1)
         until(self.is_up, "no worker comes back")
 
