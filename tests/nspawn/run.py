@@ -33,7 +33,7 @@ PROGRAMS: Final = {
 
 SUITE: Final = "bookworm"
 
-PACKAGES: Final = "systemd-sysv,procps,python3-venv,curl,openssl"
+PACKAGES: Final = "systemd-sysv,python3-venv,curl,openssl"
 
 MACHINE: Final = f"popd-{os.getpid()}"
 
