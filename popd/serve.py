@@ -37,7 +37,8 @@ GARBAGE: Final = (700, 10, 1000)
 while it does, with a large maildrop being opened, nobody is served for 10 ms."""
 
 _LAST: Final = 5.0
-"""Seconds that a message which is being sent may take after that, until it is broken off."""
+"""Seconds that a message which is being sent may take after that, until it is broken off; and that
+it may take to find out who a client is when popd is to stop."""
 
 _GOODBYE: Final = 1.0
 """Seconds that clients have to close the connection when the last session is over."""
@@ -99,12 +100,10 @@ class Service(MultiService):
 
     def stopService(self) -> Deferred[Any]:
         """Let sessions go on for a while, but for those that have not logged in; then stop."""
-        for connection in self.factory.visits:
-            if connection.visit.logged_in is None:
-                connection.dismiss(DRAINED, _DRAINED)
         ended = self.retire()
         now = self.reactor.seconds()
-        self._strangers_end = now + _GOODBYE
+        self._strangers_end = now + _LAST
+        self._dismiss_strangers()
         self._ends = min(self._ends, now + self.patience)
         return ended.addCallback(lambda _: MultiService.stopService(self))
 
@@ -112,6 +111,8 @@ class Service(MultiService):
         if self._end is None or self._end.called:
             return
         now = self.reactor.seconds()
+        if self._strangers_end < inf:
+            self._dismiss_strangers()
         for connection in self.factory.visits:
             if connection.visit.logged_in is None and now > self._strangers_end:
                 connection.abort()  # whoever should say who that is may hang
@@ -125,6 +126,12 @@ class Service(MultiService):
             self.reactor.callLater(_LOOK, self._end.callback, None)
         elif now >= self._ends:
             self._dismiss(_DRAINED)
+
+    def _dismiss_strangers(self) -> None:
+        """Turn out who has not logged in, but for those whose password is being checked."""
+        for connection in self.factory.visits:
+            if connection.visit.logged_in is None and not connection.busy:
+                connection.dismiss(DRAINED, _DRAINED)
 
     def _dismiss(self, reply: bytes) -> None:
         for connection in self.factory.visits:

@@ -109,6 +109,11 @@ class Connection(Protocol):
         return True
 
     @property
+    def busy(self) -> bool:
+        """Whether the client waits for popd, which is at work for it."""
+        return self._working
+
+    @property
     @abstractmethod
     def backlog(self) -> int:
         """How many octets of what the client said still wait for their turn."""
