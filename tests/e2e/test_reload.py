@@ -101,8 +101,9 @@ class AloneTests(ReloadCase):
         self.site.deliver("carol", b"Subject: y\n\ny\n")
         with Load(self) as load:
             for _ in range(10):
+                served = load.done
                 self.reload()
-                until(lambda: load.done > 2, "nobody is served")
+                until(lambda served=served: load.done > served + 2, "nobody is served")  # type: ignore[misc]
         self.assertEqual(load.problems, [])
         self.assertGreater(load.done, 20)
         staying.expect(b"NOOP")
@@ -315,6 +316,14 @@ class DrainTests(ReloadCase):
         """Return whether popd has ended."""
         return self.server.process.poll() is not None
 
+    def shut(self) -> bool:
+        """Return whether nobody is let in any more."""
+        try:
+            self.tls_client()
+        except (OSError, AssertionError):  # refused, or closed before the greeting
+            return True
+        return False
+
     def test_finish(self) -> None:
         """Who is logged in may finish, who is not may come again, and nobody else is let in."""
         waiting = self.tls_client()
@@ -322,7 +331,7 @@ class DrainTests(ReloadCase):
         honest.expect(b"DELE 1")
         self.server.process.terminate()
         self.assertTrue(waiting.line().startswith(b"-ERR [SYS/TEMP] "))
-        self.assertRaises(OSError, self.tls_client)
+        until(self.shut, "somebody is let in")  # of two workers one may be a moment later
         honest.expect(b"NOOP")
         honest.expect(b"QUIT")
         until(self.ended, "popd does not end")
