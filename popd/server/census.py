@@ -10,7 +10,6 @@ from __future__ import annotations
 import mmap
 import secrets
 import sys
-from functools import lru_cache
 from hashlib import blake2b
 from struct import Struct
 from threading import Lock
@@ -41,8 +40,8 @@ _MARK: Final = 6
 _MARK_AT: Final = _WORD - _MARK if sys.byteorder == "little" else 0
 """Where in a word they are."""
 
-_CACHED: Final = 4_096
-"""Keys whose hashes are remembered."""
+_IDLE: Final = 1_024
+"""Keys that a process may keep its place for though it has none of them: who polls comes again."""
 
 _order: Final = Lock()
 
@@ -69,8 +68,6 @@ class Tally:
         self._secret = secrets.token_bytes(16)
         self.octets = mmap.mmap(-1, SEATS * _SEAT)  # forked processes share it
         self.words = memoryview(self.octets).cast("Q")
-        self.find = lru_cache(_CACHED)(self._hash)
-        """Returns what an `Entry` for a key is made of."""
 
     def row(self, seat: int) -> Row:
         """Return the row of the process on a seat, for it alone to write to."""
@@ -97,7 +94,8 @@ class Tally:
                     total += word & _COUNT
         return total
 
-    def _hash(self, key: bytes) -> tuple[int, bytes, int]:
+    def find(self, key: bytes) -> tuple[int, bytes, int]:
+        """Return what an `Entry` for a key is made of."""
         digest = blake2b(key, digest_size=_WORD, key=self._secret).digest()
         number = int.from_bytes(digest, "little")
         mark = number >> _BITS or 1  # what is 0 is free
@@ -112,14 +110,12 @@ class Entry:
     :param bucket: where its bucket begins in each row.
     """
 
-    __slots__ = ("bucket", "key", "octets", "place", "word")
+    __slots__ = ("bucket", "octets", "place", "word")
 
     def __init__(self, word: int, octets: bytes, bucket: int) -> None:
         self.word = word
         self.octets = octets
         self.bucket = bucket
-        self.key = b""
-        """The key itself."""
         self.place = 0
         """Where the word is."""
 
@@ -136,6 +132,7 @@ class Row:
         self._seat = seat
         self._words = tally.words
         self._entries: dict[bytes, Entry] = {}
+        self._idle = 0  # how many of them are there no more
 
     def enter(self, key: bytes, limit: int, seats: int) -> Entry | None:
         """Count one more of *key*; return what `leave` wants to know.
@@ -146,15 +143,11 @@ class Row:
         :param seats: how many of the first seats may be in use.
         :raises LimitError: that would be more than *limit*.
         """
-        entry = self._entries.get(key)
+        entry = self._entries.get(key) or self._place(key)
         if entry is None:
-            entry = Entry(*self._tally.find(key))
-            begin = self._seat * _SEAT + entry.bucket
-            words = _WORDS.unpack_from(self._tally.octets, begin)
-            if 0 not in words:
-                return None
-            entry.key, entry.place = key, begin // _WORD + words.index(0)
-            self._entries[key] = entry
+            return None
+        if not entry.word & _COUNT:
+            self._idle -= 1
         entry.word += 1
         self._words[entry.place] = entry.word
         total = entry.word & _COUNT
@@ -169,11 +162,34 @@ class Row:
     def leave(self, entry: Entry) -> None:
         """Count one less of what was counted with `enter`."""
         entry.word -= 1
-        if entry.word & _COUNT:
-            self._words[entry.place] = entry.word
-        else:
-            self._words[entry.place] = 0
-            del self._entries[entry.key]
+        self._words[entry.place] = entry.word
+        if not entry.word & _COUNT:
+            self._idle += 1
+            if self._idle > _IDLE:
+                self._forget()
+
+    def _place(self, key: bytes) -> Entry | None:
+        """Find a place for a key; return None if there is none in its bucket."""
+        entry = Entry(*self._tally.find(key))
+        begin = self._seat * _SEAT + entry.bucket
+        words = _WORDS.unpack_from(self._tally.octets, begin)
+        if 0 not in words and self._idle:
+            self._forget()
+            words = _WORDS.unpack_from(self._tally.octets, begin)
+        if 0 not in words:
+            return None
+        entry.place = begin // _WORD + words.index(0)
+        self._entries[key] = entry
+        self._idle += 1
+        return entry
+
+    def _forget(self) -> None:
+        """Give up the places of keys that are there no more."""
+        for key, entry in list(self._entries.items()):
+            if not entry.word & _COUNT:
+                self._words[entry.place] = 0
+                del self._entries[key]
+        self._idle = 0
 
 
 class Census:
@@ -182,7 +198,8 @@ class Census:
     def __init__(self) -> None:
         self.addresses = Tally()
         self.users = Tally()
-        memory = memoryview(mmap.mmap(-1, SEATS * (_WORD + 1)))
+        self._octets = mmap.mmap(-1, SEATS * (_WORD + 1))
+        memory = memoryview(self._octets)
         self.sessions = memory[: SEATS * _WORD].cast("Q")
         """How many sessions the process on each seat has; it alone writes there."""
         self.taken = memory[SEATS * _WORD :]
@@ -204,4 +221,4 @@ class Census:
     @property
     def seats(self) -> int:
         """How many of the first seats may be in use."""
-        return bytes(self.taken).rfind(1) + 1
+        return self._octets.rfind(b"\1", SEATS * _WORD) - SEATS * _WORD + 1

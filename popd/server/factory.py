@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from twisted.cred.credentials import IUsernamePassword
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.protocol import Factory
 
@@ -16,6 +13,7 @@ from popd.auth.interfaces import AuthTemporaryError
 from popd.maildrop.interfaces import IMaildrop
 from popd.protocol.channel import Channel
 from popd.protocol.offer import STANDARD, Offer
+from popd.server.addresses import is_local
 from popd.server.insider import Insider
 from popd.server.journal import Journal
 from popd.server.limits import Gate, Limits, Registry
@@ -97,7 +95,7 @@ class POP3Factory(Factory):
 
     def channel(
         self,
-        peer: IAddress,
+        address: str | None,
         bindings: Bindings | None = None,
         *,
         tls: bool,
@@ -106,6 +104,7 @@ class POP3Factory(Factory):
     ) -> Channel:
         """Return what a session is told about its connection; without bindings, many share it.
 
+        :param address: the client's IP address, see `address_of`.
         :param bindings: see `Channel`.
         :param tls: whether TLS runs, be it here or up to a proxy.
         :param xclient: see `Channel`.
@@ -114,7 +113,9 @@ class POP3Factory(Factory):
         stls = self.tls is not None
         if insider:
             return Channel(tls, stls, True, STANDARD, bindings)
-        cleartext = self.may_log_in_without_tls(peer)
+        cleartext = self._cleartext_login == "always" or (
+            self._cleartext_login == "local" and is_local(address)
+        )
         if bindings is not None:
             return Channel(tls, stls, cleartext, self.offer, bindings, xclient=xclient)
         kind = tls, cleartext, xclient
@@ -147,23 +148,3 @@ class POP3Factory(Factory):
         if self._chain is None:
             return fail(AuthTemporaryError("no chain of checkers to ask for SCRAM keys"))
         return self._chain.scram_keys(username, mechanism, client)
-
-    def may_log_in_without_tls(self, peer: IAddress) -> bool:
-        """Return whether the client at *peer* may send its password in the clear."""
-        if self._cleartext_login == "local":
-            return is_local(peer)
-        return self._cleartext_login == "always"
-
-
-def is_local(peer: IAddress) -> bool:
-    """Return whether *peer* is on this machine, so that nobody can listen in."""
-    if isinstance(peer, IPv4Address | IPv6Address):
-        return _is_loopback(peer.host)
-    return isinstance(peer, UNIXAddress)
-
-
-@lru_cache
-def _is_loopback(host: str) -> bool:
-    address = ip_address(host.partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import ISSLTransport
 
 from popd.protocol.events import Problem
 from popd.protocol.session import Session
+from popd.server.addresses import address_of
 from popd.server.bindings import channel_binding, tls_connection
 from popd.server.connection import Connection
 from popd.server.visit import LIMIT, REPLACED
@@ -51,26 +51,30 @@ class Guest(Connection):
     def connectionMade(self) -> None:
         """Greet the client, if there is room for it."""
         factory, said = self.factory, self.introduction
-        peer: Any = self.transport.getPeer()
-        insider = factory.insider.is_at(peer)
+        insider = factory.insider.expected and factory.insider.is_at(self.transport.getPeer())
+        address: str | None = getattr(self.transport, "host", None)
         if said is not None and said.address:
-            peer = _address(said)
+            address = said.address
+        elif address is None:
+            address = address_of(self.transport.getPeer())
         self._secure = ISSLTransport.providedBy(self.transport)
         if said is not None and said.tls:
             self._secure = self._relayed = True
         bindings = self._bindings() if self._secure and not self._relayed else None
-        address, relays = getattr(peer, "host", ""), factory.gate.relays
-        relay = relays is not None and address in relays
+        relays = factory.gate.relays
+        relay = relays is not None and (address or "") in relays
         this, now = cast("POP3Protocol", self), self._clock.seconds()
-        self.visit = factory.visits.begin(this, address, now, insider=insider)
+        visit = self.visit = factory.visits.begin(this, address or "", now, insider=insider)
         if self._secure:
-            self.visit.transport = "tls"
-        channel = factory.channel(peer, bindings, tls=self._secure, xclient=relay, insider=insider)
-        self._session = Session(channel, self.visit.ident)
-        super().connectionMade()
+            visit.transport = "tls"
+        channel = factory.channel(
+            address, bindings, tls=self._secure, xclient=relay, insider=insider
+        )
+        self._session = Session(channel, visit.ident)
+        Connection.connectionMade(self)  # which takes less than with super()
         if said is not None and said.tls:
-            self.visit.tls = said.cipher or _TLS_THERE
-        factory.journal.began(self.visit)
+            visit.tls = said.cipher or _TLS_THERE
+        factory.journal.began(visit)
         if insider or factory.gate.begin(self, proxy=relay or self.of_proxy):
             self.write(self._session.greeting)
         else:
@@ -121,7 +125,7 @@ class Guest(Connection):
             self._secure = said.tls
         self.visit.tls = _TLS_THERE if self._secure else ""
         if self.factory.gate.moved(self, said.address):
-            self._session.introduced(self.factory.channel(_address(said), tls=self._secure))
+            self._session.introduced(self.factory.channel(said.address, tls=self._secure))
         else:
             self._turn_away()
 
@@ -136,8 +140,3 @@ class Guest(Connection):
         """Return what finds out what binds an exchange to the connection, see `Channel`."""
         transport = self.transport  # not all of this protocol, which has the session
         return lambda name: channel_binding(tls_connection(transport), name)
-
-
-def _address(said: Introduction) -> IPv4Address | IPv6Address:
-    """Return an address as transports have it."""
-    return (IPv6Address if ":" in said.address else IPv4Address)("TCP", said.address, said.port)

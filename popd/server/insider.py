@@ -51,6 +51,11 @@ class Insider:
         self._source[1 : 1 + len(text)] = text
         self._source[0] = len(text)
 
+    @property
+    def expected(self) -> bool:
+        """Whether it is about to connect, or has."""
+        return self._source[0] > 0
+
     def is_at(self, peer: IAddress) -> bool:
         """Return whether *peer*, from where somebody connects, is where it comes from."""
         length = self._source[0]

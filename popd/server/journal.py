@@ -170,7 +170,7 @@ class Journal:
             return
         visit.ends(DISCONNECTED)
         self._counts.ended(visit)
-        if visit.why not in {QUIT, DISCONNECTED}:
+        if visit.why != QUIT and visit.why != DISCONNECTED:  # noqa: PLR1714 - half the time
             self._remember(visit, f"{visit.why}{visit.detail and f': {visit.detail}'}")
         if visit.logged_in is None and not visit.tries and visit.why != TLS_ERROR:
             self._nobody(visit, now)
@@ -190,11 +190,12 @@ class Journal:
             else f"from {_peer(visit)}"
         )
         detail = f" ({visit.detail})" if visit.detail else ""
-        _write(
-            "session",
+        note(
+            _log,
+            LogLevel.info,
             f"Session {visit.ident}: {said}, {outcome}, {seconds:.3f} s, {visit.why}{detail}",
-            visit=visit,
-            seconds=seconds,
+            "session",
+            {"visit": visit, "seconds": seconds},
         )
 
     def _nobody(self, visit: Visit, now: float) -> None:

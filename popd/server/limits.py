@@ -189,11 +189,12 @@ class Gate:
         if limits.per_address and not proxy and not self._enter_address(visit, seats):
             self.end(protocol)
             return False
+        sessions = self._sessions
         if seats > 1:
             settle()
+            sessions = sum(census.sessions[:seats])
         most = limits.sessions or inf
-        full = sum(census.sessions[:seats]) > most or self._sessions > MAX_SESSIONS
-        if full and not self.make_room():
+        if (sessions > most or self._sessions > MAX_SESSIONS) and not self.make_room():
             self.end(protocol)
             self._refuse(visit, "max-sessions", min(most, MAX_SESSIONS))
             return False

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from popd.server.census import _BUCKETS, _WAYS, Census, Entry, LimitError, Row, Tally
+from popd.server.census import _BUCKETS, _IDLE, _WAYS, Census, Entry, LimitError, Row, Tally
 
 
 def fits(row: Row, key: bytes, limit: int, seats: int) -> bool:
@@ -39,8 +39,8 @@ class TallyTests(SynchronousTestCase):
         self.assertTrue(fits(self.rows[2], b"key", 3, 3))
         self.assertFalse(fits(self.rows[1], b"key", 3, 3))
 
-    def test_leaves_nothing(self) -> None:
-        """What came and went leaves nothing behind, where it was counted and where refused."""
+    def test_leaves_little(self) -> None:
+        """Of what came and went no more than some places are kept, each for who comes again."""
         row = self.rows[0]
         entries = [row.enter(b"key", 2, 1) for _ in range(2)]
         self.assertFalse(fits(row, b"key", 2, 1))
@@ -48,8 +48,28 @@ class TallyTests(SynchronousTestCase):
             assert entry is not None
             row.leave(entry)
         self.assertFalse(fits(row, b"key", 0, 1))
-        self.assertEqual(bytes(self.tally.octets[: 1 << 20]), bytes(1 << 20))
-        self.assertEqual(row._entries, {})
+        self.assertTrue(fits(row, b"stays", 1, 1))
+        for number in range(3 * _IDLE):
+            entry = row.enter(b"%d" % number, 1, 1)
+            assert entry is not None
+            row.leave(entry)
+            self.assertLessEqual(len(row._entries), _IDLE + 1)
+        self.assertNotIn(b"key", row._entries)
+        self.assertIn(b"stays", row._entries)
+        self.assertEqual(sum(word != 0 for word in self.tally.words[: 1 << 17]), len(row._entries))
+
+    def test_room_of_those_gone(self) -> None:
+        """A place that is only kept goes to who needs one."""
+        row = self.rows[0]
+        _, _, bucket = self.tally.find(b"key")
+        for number in range(16):
+            word = Entry(number << 16 | 1 << 20, b"", bucket)
+            word.place = bucket // 8 + number
+            self.tally.words[word.place] = word.word
+            row._entries[b"%d" % number] = word
+        self.assertIsNone(row.enter(b"key", 1, 1))
+        row._idle = 16
+        self.assertIsNotNone(row.enter(b"key", 1, 1))
 
     def test_clear(self) -> None:
         """What one process had can be forgotten."""

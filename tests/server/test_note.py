@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from twisted.logger import (
@@ -54,6 +55,30 @@ class NoteTests(SynchronousTestCase):
         self.assertEqual(self.fast.getvalue().splitlines(), self.slow.getvalue().splitlines())
         self.assertIn("[popd.test#info] one {line}\n", self.fast.getvalue())
         self.assertIn("two\n\tlines\n", self.fast.getvalue())
+
+    def test_alone(self) -> None:
+        """Nor does a line depend on whether that log is the only one."""
+        file = io.StringIO()
+        publisher = LogPublisher(textFileLogObserver(file))
+        hasten(publisher)
+        log = Logger("popd.test", observer=publisher)
+        lines = "one {line}", "two\nlines"
+        for number in range(2):
+            for line in lines:
+                note(log, LogLevel.info, line)
+            if not number:
+                publisher.addObserver(textFileLogObserver(self.slow))
+        written = [line[line.find("[") :] for line in file.getvalue().splitlines()]
+        self.assertEqual(len(written), 6)
+        self.assertEqual(written[:3], written[3:])
+
+    def test_full(self) -> None:
+        """A line that cannot be written harms nobody."""
+        full = Path("/dev/full").open("w", encoding="ascii")  # noqa: SIM115 - closing it fails
+        publisher = LogPublisher(textFileLogObserver(full))
+        hasten(publisher)
+        note(Logger("popd.test", observer=publisher), LogLevel.info, "hello")
+        self.assertRaises(OSError, full.close)
 
     def test_json(self) -> None:
         """For programs there is an object on each line, whatever is logged."""

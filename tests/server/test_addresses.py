@@ -1,10 +1,15 @@
-"""Tests of `popd.server.factory`."""
+"""Tests of `popd.server.addresses`."""
 
 from __future__ import annotations
 
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.address import (
+    HostnameAddress,
+    IPv4Address,
+    IPv6Address,
+    UNIXAddress,
+)
 
-from popd.server.factory import is_local
+from popd.server.addresses import address_of, is_local
 from tests.server.helpers import ServerCase
 
 
@@ -20,7 +25,7 @@ class LocalTests(ServerCase):
             IPv6Address("TCP", "::ffff:127.0.0.1", 1),
             UNIXAddress(b"/run/popd"),
         ):
-            self.assertTrue(is_local(address), address)
+            self.assertTrue(is_local(address_of(address)), address)
 
     def test_remote(self) -> None:
         """Everybody else is not."""
@@ -30,4 +35,8 @@ class LocalTests(ServerCase):
             IPv6Address("TCP", "fe80::1%eth0", 1),
             IPv6Address("TCP", "::ffff:192.0.2.1", 1),
         ):
-            self.assertFalse(is_local(address), address)
+            self.assertFalse(is_local(address_of(address)), address)
+
+    def test_unknown(self) -> None:
+        """Nor is who comes in a way that popd does not know."""
+        self.assertFalse(is_local(address_of(HostnameAddress(b"localhost", 1))))
