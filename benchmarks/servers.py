@@ -143,6 +143,8 @@ class Popd(Server):
             *("--auth", f"popd-passwd:{self.site.passwords}"),
             *("--maildrop", f"maildir:{self.site.mail}/{{local}}"),
             *("--cleartext-login", "local"),
+            # As many as there are, from as few addresses.
+            *("--max-sessions", "60000", "--max-sessions-per-ip", "60000"),
             *self.extra,
         ]
 

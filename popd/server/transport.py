@@ -54,9 +54,6 @@ class PromptServer(tcp.Server):
     protocol: Any
     reactor: Any
 
-    host: str
-    """The other end's IP address, which `getPeer` would make an object of."""
-
     def __init__(
         self,
         sock: socket.socket,
@@ -70,11 +67,15 @@ class PromptServer(tcp.Server):
         sock.setblocking(False)
         self.socket, self.fileno, self.protocol = sock, sock.fileno, protocol
         self.client, self.server, self.sessionno = client, server, number
-        self.host = client[0]
         if len(client) != 2:  # noqa: PLR2004 - IPv6 has a flow and a scope besides
             self._addressType = IPv6Address
         reactor.addReader(self)
         self.connected = 1
+
+    @property
+    def host(self) -> str:
+        """The other end's IP address, which `getPeer` would make an object of."""
+        return self.client[0]  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         """Return who talks to whom, for logs."""
