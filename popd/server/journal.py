@@ -11,7 +11,7 @@ from twisted.logger import Logger, LogLevel
 from popd.protocol.events import Problem
 from popd.server.counts import CELLS, Counts
 from popd.server.note import note
-from popd.server.visit import DISCONNECTED, QUIT, TLS_ERROR, shown
+from popd.server.visit import DISCONNECTED, QUIT, STLS_INJECTION, TLS_ERROR, shown
 
 if TYPE_CHECKING:
     from popd.server.visit import Visit
@@ -22,6 +22,9 @@ RECENT: Final = 1_000
 """How many failures are remembered."""
 
 _log = Logger()
+
+_ALWAYS_TOLD: Final = frozenset({TLS_ERROR, STLS_INJECTION})
+"""Why sessions end that have a line even if nobody tried to log in."""
 
 _LULL: Final = 60.0
 """Seconds between two lines about connections on which nobody tried to log in."""
@@ -172,7 +175,7 @@ class Journal:
         self._counts.ended(visit)
         if visit.why != QUIT and visit.why != DISCONNECTED:  # noqa: PLR1714 - half the time
             self._remember(visit, f"{visit.why}{visit.detail and f': {visit.detail}'}")
-        if visit.logged_in is None and not visit.tries and visit.why != TLS_ERROR:
+        if visit.logged_in is None and not visit.tries and visit.why not in _ALWAYS_TOLD:
             self._nobody(visit, now)
             return
         seconds = now - visit.begun

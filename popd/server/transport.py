@@ -75,7 +75,7 @@ class PromptServer(tcp.Server):
     @property
     def host(self) -> str:
         """The other end's IP address, which `getPeer` would make an object of."""
-        return self.client[0]  # type: ignore[no-any-return]
+        return str(self.client[0])
 
     def __repr__(self) -> str:
         """Return who talks to whom, for logs."""
