@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as classic
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from popd.desk import Process
 from popd.metrics import GAUGES, Meter, Sources
@@ -265,6 +267,16 @@ class DocumentationTests(SynchronousTestCase):
         self.assertGreater(alerts, 8)
         for part in ("summary:", "description:", "severity:", "expr:"):
             self.assertEqual(text.count(part), alerts, part)
+
+    def test_promtool(self) -> None:
+        """Prometheus takes the alert rules."""
+        promtool = shutil.which("promtool")
+        if promtool is None:
+            raise SkipTest("there is no promtool: apt install prometheus")
+        checked = subprocess.run(
+            [promtool, "check", "rules", str(RULES)], capture_output=True, check=False, text=True
+        )
+        self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
 
     def test_dashboard(self) -> None:
         """So does the dashboard, which is JSON with panels that have a title and a place."""
