@@ -114,6 +114,9 @@ class History:
         self._sources = sources
         self._now = now
         self._samples: deque[Sample] = deque(maxlen=SAMPLES + 1)
+        self._series: dict[str, deque[float | None]] = {
+            name: deque(maxlen=SAMPLES) for name in SERIES
+        }
 
     def take(self) -> None:
         """Take a sample."""
@@ -141,6 +144,10 @@ class History:
                 retr=tuple(counts.RETR_TIME.buckets(numbers)),
             )
         )
+        if len(self._samples) > 1:
+            latest = self._samples[-2], self._samples[-1]
+            for name, rate in SERIES.items():
+                self._series[name].extend(_points(rate, latest))
 
     @property
     def times(self) -> list[float]:
@@ -149,12 +156,12 @@ class History:
 
     def series(self, name: str) -> list[float | None]:
         """Return a series, the oldest first; None where there is nothing to tell."""
-        return list(self._points(SERIES[name], list(self._samples)))
+        return list(self._series[name])
 
     def coarse(self, name: str, steps: int) -> list[float | None]:
         """Return a series of which each point is about as many steps, the last ones first."""
         samples = list(self._samples)[::-1][::steps][::-1]
-        return list(self._points(SERIES[name], samples))[::-1]
+        return list(_points(SERIES[name], samples))[::-1]
 
     def coarse_times(self, steps: int) -> list[float]:
         """Return the ends of the times that the points of `coarse` are about."""
@@ -166,7 +173,8 @@ class History:
             return 0
         return max(0, int(getattr(self._samples[-1], name) - getattr(self._samples[0], name)))
 
-    def _points(self, rate: Rate, samples: Sequence[Sample]) -> Iterator[float | None]:
-        for one, other in pairwise(samples):
-            value = rate(one, other, max(other.time - one.time, 1e-3))
-            yield None if value is None else max(0.0, value)  # clocks are put back, workers die
+
+def _points(rate: Rate, samples: Sequence[Sample]) -> Iterator[float | None]:
+    for one, other in pairwise(samples):
+        value = rate(one, other, max(other.time - one.time, 1e-3))
+        yield None if value is None else max(0.0, value)  # clocks are put back, workers die
