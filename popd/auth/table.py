@@ -13,6 +13,7 @@ is in the memory, also if it is garbage, reading it never fails.
 
 from __future__ import annotations
 
+import re
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +39,9 @@ _MIDDLE_ROWS: Final = 16
 
 _AGES: Final = (1 << 24) - 1
 """The time of a mark has 24 bits: some 34 years until it begins anew."""
+
+
+_USED: Final = re.compile(rb"[^\0]")
 
 
 class Scores:
@@ -102,7 +106,7 @@ class Scores:
             yield from (pair for pair in zip(keys, words, strict=True) if pair[1])
 
     def _in_use(self) -> Iterator[int]:
-        return (bucket for bucket, used in enumerate(bytes(self.occupied)) if used)
+        return (found.start() for found in _USED.finditer(bytes(self.occupied)))
 
 
 class Marks:

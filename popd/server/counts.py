@@ -160,7 +160,7 @@ OPENED: Final = _layout.counter(
 )
 TWINS: Final = _layout.counter(
     "popd_uidl_duplicates_total",
-    "Messages found at log-in that needed a unique-id of popd's making, as another has the same.",
+    "Messages found at log-in whose unique-id another would have as well.",
 )
 RETRIEVED: Final = _layout.counter("popd_messages_retrieved_total", "Messages that RETR sent.")
 TOPS: Final = _layout.counter("popd_messages_top_total", "Messages of which TOP sent a part.")

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from popd.auth.account import Client
 from popd.auth.guard import CROWD, CROWD_INTERVAL, REMEMBER, TRUST, UNNAMED, Guard
-from popd.auth.penalties import forgive, penalties
+from popd.auth.penalties import forgive, penalties, slowed
 from popd.auth.rules import ACCOUNT, MAX_WAIT, NETWORK, PAIR, SITE
 from popd.auth.tablefile import GuessTable, Shape
 
@@ -400,6 +400,28 @@ class UnnamedTests(GuardCase):
             self.clock.advance(MAX_WAIT)
         self.right(ATTACKER)
         self.assertEqual([self.guard.delay(ATTACKER, b"joe") for _ in range(5)], [0] * 5)
+
+
+class SlowedTests(GuardCase):
+    """How many are slowed down, for operators."""
+
+    def test_count(self) -> None:
+        """What is remembered counts only while somebody has to wait for it."""
+        self.assertEqual(slowed(self.table, NOON), 0)
+        self.guess(NETWORK.free)
+        self.assertEqual(slowed(self.table, self.clock.seconds()), 0)
+        self.guess(3)
+        self.assertEqual(slowed(self.table, self.clock.seconds()), 1)
+        self.guess(NETWORK.free + 3, ELSEWHERE, b"ann")
+        self.assertEqual(slowed(self.table, self.clock.seconds()), 2)
+        self.assertEqual(slowed(self.table, self.clock.seconds() + DAY), 0)
+
+    def test_bounded(self) -> None:
+        """However much is remembered, no more than so much is looked at."""
+        for number in range(40):
+            self.guess(NETWORK.free + 3, Client(f"192.0.2.{number}"), b"user-%d" % number)
+        self.assertGreater(slowed(self.table, self.clock.seconds()), 20)
+        self.assertLessEqual(slowed(self.table, self.clock.seconds(), 5), 5)
 
 
 class BoundTests(SynchronousTestCase):
