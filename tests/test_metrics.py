@@ -29,6 +29,9 @@ DOCS = ROOT / "docs" / "metrics.rst"
 RULES = ROOT / "etc" / "prometheus" / "popd.rules.yml"
 DASHBOARD = ROOT / "etc" / "grafana" / "popd.json"
 
+NOBODY = 1 << 30
+"""No process has this number: it is beyond what Linux gives."""
+
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 
 
@@ -39,7 +42,7 @@ class FakeCrew:
 
     def processes(self) -> list[Process]:
         """See `popd.desk.Crew`."""
-        return [Process(os.getpid(), 0, 1.0), Process(1, 5, 2.0, "starting")]
+        return [Process(os.getpid(), 0, 1.0), Process(NOBODY, 5, 2.0, "starting")]
 
     def ask(self, what: str, about: Any = None) -> Any:
         """Nobody asks."""

@@ -410,6 +410,7 @@ class SlowedTests(GuardCase):
         self.assertEqual(slowed(self.table, NOON), 0)
         self.guess(NETWORK.free)
         self.assertEqual(slowed(self.table, self.clock.seconds()), 0)
+        self.clock.advance(1)  # what was guessed in one second would be guessed again
         self.guess(3)
         self.assertEqual(slowed(self.table, self.clock.seconds()), 1)
         self.guess(NETWORK.free + 3, ELSEWHERE, b"ann")

@@ -267,7 +267,7 @@ class PageTests(SynchronousTestCase):
 
     def test_accessible(self) -> None:
         """Headings in order, a title for each section, scopes in tables, a language."""
-        self.crew.sessions = [[session(1)], []]
+        self.crew.sessions = [[session(1), session(2, user="", tls="")], []]
         page = self.page()
         idents = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
         self.assertEqual(len(idents), len(set(idents)))
