@@ -347,7 +347,7 @@ def _workers(workers: Sequence[Mapping[str, Any]], now: float) -> Markup:
 def _certificates(certificates: Sequence[Mapping[str, Any]]) -> Markup:
     rows = [
         (
-            ", ".join(one["names"]) or element("span", "no name", class_="none"),
+            _breaking(", ".join(one["names"]), ".") or element("span", "no name", class_="none"),
             _breaking(one["path"], "/"),
             element(
                 "span",
