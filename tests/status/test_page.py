@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from itertools import pairwise
 from typing import Any
@@ -12,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from popd.desk import Process
 from popd.metrics import Meter, Sources
-from popd.server.tls import CertificateFacts
+from popd.server.tls import Served
 from popd.status import units
 from popd.status.history import SAMPLES, STEP, History
 from popd.status.markup import Markup, element, joined
@@ -225,11 +226,15 @@ class PageTests(SynchronousTestCase):
         self.crew = Crew()
         self.meter = Meter()
         self.draining = False
-        self.certificates = [CertificateFacts("/b.pem", ("b.example",), self.now + 90 * DAY)]
+        self.certificates = [self.served("/b.pem", "b.example", days=90)]
         crew: Any = self.crew
         sources = Sources(self.meter, crew, lambda: self.certificates, lambda: 2, 900.0)
         self.history = History(sources, lambda: self.now)
         self.reporter = Reporter(sources, self.history, lambda: self.now, lambda: self.draining)
+
+    def served(self, path: str, *names: str, days: float = 0.0) -> Served:
+        """Return what is known of a certificate that expires in so many days."""
+        return Served(path, names, datetime.fromtimestamp(self.now + days * DAY, UTC))
 
     def report(self, after: str = "") -> dict[str, Any]:
         """Return the report."""
@@ -250,7 +255,7 @@ class PageTests(SynchronousTestCase):
         self.crew.recent = [
             [{"time": 990.0, "ident": HOSTILE, "user": HOSTILE, "peer": HOSTILE, "why": HOSTILE}]
         ]
-        self.certificates = [CertificateFacts(HOSTILE, (HOSTILE,), self.now)]
+        self.certificates = [self.served(HOSTILE, HOSTILE)]
         page = self.page()
         self.assertEqual([a["src"] for t, a in page.elements if t == "script"], ["/status.js"])
         self.assertIn("<script>alert(1)</script>\"'&\\u202e\\r\\n\\x00\\x1b[31m", page.text)
@@ -346,8 +351,8 @@ class PageTests(SynchronousTestCase):
         counts = self.meter.of(0)
         self.history.take()
         self.certificates = [
-            CertificateFacts("/soon.pem", (), self.now + 5.5 * DAY),
-            CertificateFacts("/late.pem", (), self.now - 1),
+            self.served("/soon.pem", days=5.5),
+            self.served("/late.pem", days=-0.1),
         ]
         self.crew.deaths = 2
         counts.limited("max-sessions")
