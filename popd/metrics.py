@@ -147,7 +147,7 @@ GAUGES: Final = (
     Gauge("popd_sessions_active", "Sessions that there are now.", ("state",), _sessions),
     Gauge(
         "popd_guess_penalties",
-        "Networks and accounts that have to wait because of wrong passwords.",
+        "Networks and accounts that have to wait because of wrong passwords; of many an estimate.",
         (),
         lambda sources: [((), sources.slowed())],
     ),

@@ -25,7 +25,18 @@ if TYPE_CHECKING:
 
     from twisted.logger import Logger, LogPublisher
 
-__all__ = ["LogFormat", "hasten", "note"]
+__all__ = ["Event", "LogFormat", "hasten", "note"]
+
+Event: TypeAlias = Literal[
+    "session",
+    "log-in-refused",
+    "log-in-failed",
+    "log-in-by-master",
+    "deleted",
+    "connections",
+    "message",
+]
+"""What a line of the log is about; ``docs/logging.rst`` says more about each."""
 
 LogFormat: TypeAlias = Literal["text", "json"]
 """What lines of the log are: for people, or an object in JSON each."""
@@ -43,14 +54,17 @@ _PRIORITY: Final = {
 
 
 def note(
-    log: Logger, level: Any, text: str, event: str = "", fields: Mapping[str, Any] | None = None
+    log: Logger,
+    level: Any,
+    text: str,
+    event: Event = "message",
+    fields: Mapping[str, Any] | None = None,
 ) -> None:
     """Write *text* to the log, as `Logger.emit` does, at a fifth of its cost.
 
     What costs there is to look the level up, to format text and system with fields in them, and to
     make an event for all who may want to know of it, where that is one file and its lines are text.
 
-    :param event: what it is about, for programs.
     :param fields: what is to be known about that, for programs; a `Visit` stands for all of it.
     """
     system = f"{log.namespace}#{level.name}"
@@ -169,7 +183,7 @@ def _json(event: Any) -> str | None:
     record: dict[str, Any] = {
         "time": when.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "level": level.name,
-        "event": event.get("popd_event") or "message",
+        "event": event.get("popd_event", "message"),
     }
     fields = event.get("popd_fields")
     if fields is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from popd.server import counts
@@ -24,6 +25,9 @@ STEP: Final = 10.0
 SAMPLES: Final = 360
 """How many are kept."""
 
+_SHORT: Final = 300.0
+"""Seconds that one looks back on at least."""
+
 _MEDIAN, _MOST = 0.5, 0.95
 
 
@@ -37,7 +41,7 @@ class Sample:
     :param refused: log-ins with wrong credentials, or too soon.
     :param in_use: log-ins to maildrops that another session had.
     :param failed: other log-ins that failed although nothing was wrong with them.
-    :param limited: how often a limit was hit.
+    :param limited: how often each limit was hit, as `popd.server.counts.LIMITED` has them.
     :param deaths: workers that died.
     :param cpu: seconds of processor time of all processes that there are.
     """
@@ -50,7 +54,7 @@ class Sample:
     failed: int
     messages: int
     octets: int
-    limited: int
+    limited: tuple[int, ...]
     deaths: int
     cpu: float
     login: tuple[int, ...]
@@ -137,7 +141,7 @@ class History:
                 failed=results["temporary"] + results["permanent"],
                 messages=numbers[counts.RETRIEVED.first] + numbers[counts.TOPS.first],
                 octets=numbers[counts.SENT.first],
-                limited=sum(numbers[counts.LIMITED.first :][:limits]),
+                limited=tuple(numbers[counts.LIMITED.first :][:limits]),
                 deaths=self._sources.crew.deaths,
                 cpu=sum(cpu for _, cpu, _ in self._sources.usages()),
                 login=tuple(counts.LOGIN_TIME.buckets(numbers)),
@@ -172,6 +176,20 @@ class History:
         if not self._samples:
             return 0
         return max(0, int(getattr(self._samples[-1], name) - getattr(self._samples[0], name)))
+
+    def limits(self) -> dict[str, int]:
+        """Return how often each limit was hit in the last hour."""
+        names = [limit for (limit,) in counts.LIMITED.values]
+        if not self._samples:
+            return dict.fromkeys(names, 0)
+        first, last = self._samples[0].limited, self._samples[-1].limited
+        return {name: b - a for name, a, b in zip(names, first, last, strict=True)}
+
+    @property
+    def span(self) -> float:
+        """Seconds to look back on: an hour, or less as long as there are few samples."""
+        known = len(self._samples) * STEP
+        return min(SAMPLES * STEP, ceil(known / _SHORT) * _SHORT or _SHORT)
 
 
 def _points(rate: Rate, samples: Sequence[Sample]) -> Iterator[float | None]:

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from popd.auth.account import Client
 from popd.auth.guard import CROWD, CROWD_INTERVAL, REMEMBER, TRUST, UNNAMED, Guard
 from popd.auth.penalties import forgive, penalties, slowed
-from popd.auth.rules import ACCOUNT, MAX_WAIT, NETWORK, PAIR, SITE
+from popd.auth.rules import ACCOUNT, MAX_WAIT, NETWORK, PAIR, SITE, Keys, state_of
 from popd.auth.tablefile import GuessTable, Shape
 
 if TYPE_CHECKING:
@@ -417,12 +417,20 @@ class SlowedTests(GuardCase):
         self.assertEqual(slowed(self.table, self.clock.seconds()), 2)
         self.assertEqual(slowed(self.table, self.clock.seconds() + DAY), 0)
 
-    def test_bounded(self) -> None:
-        """However much is remembered, no more than so much is looked at."""
-        for number in range(40):
-            self.guess(NETWORK.free + 3, Client(f"192.0.2.{number}"), b"user-%d" % number)
-        self.assertGreater(slowed(self.table, self.clock.seconds()), 20)
-        self.assertLessEqual(slowed(self.table, self.clock.seconds(), 5), 5)
+    def test_estimated(self) -> None:
+        """Of much that is remembered a part is looked at, and the number is about right."""
+        table = GuessTable.in_memory(Shape(4096, 256, 256))
+        keys = Keys(table.key, table.scores.buckets)
+        for number in range(6000):
+            key = keys.of(ACCOUNT, keys.account(b"user-%d" % number))
+            count = ACCOUNT.free + 5 if number % 2 else 1  # every other one has to wait
+            table.scores.put(*key, state_of(NOON + count * ACCOUNT.fades, NOON))
+        found = dict(table.scores)
+        right = slowed(table, NOON, 4096)
+        self.assertEqual(right, sum(ACCOUNT.interval(state, NOON) > 0 for state in found.values()))
+        self.assertGreater(right, 2900)
+        self.assertLess(len(list(table.scores.every(8))), len(found) / 6)
+        self.assertLess(abs(slowed(table, NOON, 512) / right - 1), 0.25)  # five deviations
 
 
 class BoundTests(SynchronousTestCase):

@@ -61,6 +61,7 @@ class HistoryTests(SynchronousTestCase):
         """Nothing has grown before the first sample."""
         history = History(Sources(self.meter, self.crew, list, lambda: 0, 0.0), lambda: 1.0)
         self.assertEqual(history.since_first("let_in"), 0)
+        self.assertEqual(set(history.limits().values()), {0})
 
     def test_rates(self) -> None:
         """What there was between two samples, a second."""
@@ -94,9 +95,12 @@ class HistoryTests(SynchronousTestCase):
             },
         )
         self.assertEqual(self.history.since_first("let_in"), 20)
+        self.assertEqual(self.history.limits()["max-sessions"], 0)
+        self.counts.limited("max-sessions")
         self.step()
         self.assertEqual(self.history.series("logins_per_second"), [2.0, 0.0])
         self.assertEqual(self.history.series("login_seconds_95")[-1], None)
+        self.assertEqual(self.history.limits()["max-sessions"], 1)
 
     def test_bounded(self) -> None:
         """An hour is kept, and no more."""

@@ -184,7 +184,7 @@ class PlotTests(SynchronousTestCase):
 
     def paths(self, values: list[float | None], times: list[float]) -> list[str]:
         """Return the paths of a plot that ends at 3600."""
-        drawn = plot("Title", [("s", "now", values)], times, 3600.0, units.count)
+        drawn = plot("Title", [("s", "now", values)], times, 3600.0, 3600.0, units.count)
         checker = checked(drawn)
         return [attrs["d"] or "" for tag, attrs in checker.elements if tag == "path"]
 
@@ -209,11 +209,11 @@ class PlotTests(SynchronousTestCase):
     def test_spoken(self) -> None:
         """Who does not see it is told."""
         drawn = plot(
-            "Log-ins", [("a", "good", [7.0]), ("b", "bad", [None])], [9.0], 9.0, units.count
+            "Log-ins", [("a", "good", [7.0]), ("b", "bad", [None])], [9.0], 9.0, 300.0, units.count
         )
         (label,) = (attrs["aria-label"] for tag, attrs in checked(drawn).elements if tag == "svg")
-        self.assertEqual(label, "Log-ins, last hour. Now: good 7, bad \u2013. Most: 7.")
-        empty = plot("Log-ins", [("a", "good", [])], [], 9.0, units.count)
+        self.assertEqual(label, "Log-ins. Now: good 7, bad \u2013. Most: 7.")
+        empty = plot("Log-ins", [("a", "good", [])], [], 9.0, 300.0, units.count)
         self.assertIn("Most: nothing yet.", empty)
 
 
@@ -253,7 +253,10 @@ class PageTests(SynchronousTestCase):
         names: Any = {"user": HOSTILE, "peer": HOSTILE, "tls": HOSTILE, "mechanism": HOSTILE}
         self.crew.sessions = [[session(1, **names)], []]
         self.crew.recent = [
-            [{"time": 990.0, "ident": HOSTILE, "user": HOSTILE, "peer": HOSTILE, "why": HOSTILE}]
+            [
+                {"time": 990.0, "ident": HOSTILE, "user": HOSTILE}
+                | {"peer": HOSTILE, "what": HOSTILE, "why": HOSTILE}
+            ]
         ]
         self.certificates = [self.served(HOSTILE, HOSTILE)]
         page = self.page()
@@ -328,15 +331,34 @@ class PageTests(SynchronousTestCase):
 
     def test_failures(self) -> None:
         """The newest of all processes first, with reasons that people understand."""
-        one = {"ident": "a-1", "user": "ada", "peer": "192.0.2.1"}
+        one = {"ident": "a-1", "user": "ada", "peer": "192.0.2.1", "why": ""}
+        disabled = "the account is disabled"
         self.crew.recent = [
-            [one | {"time": 950.0, "why": "credentials"}],
-            [one | {"time": 990.0, "why": "temporary: the disk is full"}],
+            [one | {"time": 950.0, "what": "credentials"}],
+            [one | {"time": 990.0, "what": "temporary", "why": "the disk is full"}],
+            [one | {"time": 940.0, "user": "joe", "what": "credentials", "why": disabled}],
         ]
-        self.assertEqual([f["time"] for f in self.report()["failures"]], [990.0, 950.0])
+        self.assertEqual([f["time"] for f in self.report()["failures"]], [990.0, 950.0, 940.0])
         text = self.page().text
-        self.assertIn("wrong user name or password", text)
-        self.assertIn("not possible then: the disk is full", text)
+        self.assertIn("192.0.2.1wrong user name or password", text)
+        self.assertIn("popd could not do it just thenthe disk is full", text)
+        self.assertIn("192.0.2.1the account is disabled", text)
+
+    def test_alike(self) -> None:
+        """What happens again and again is one row, as new as the last time, with their number."""
+        one = {"ident": "a-1", "peer": "192.0.2.1", "what": "credentials", "why": ""}
+        self.crew.recent = [
+            [one | {"time": 900.0 + n, "user": "root"} for n in range(0, 40, 2)],
+            [one | {"time": 900.0 + n, "user": "root"} for n in range(1, 41, 2)]
+            + [one | {"time": 850.0 + n, "user": f"user{n}"} for n in range(40)],
+        ]
+        failures = self.report()["failures"]
+        self.assertEqual(len(failures), 25)
+        first, second = ((f["user"], f["time"], f["times"]) for f in failures[:2])
+        self.assertEqual((first, second), (("root", 939.0, 40), ("user39", 889.0, 1)))
+        text = self.page().text.replace("\u202f", " ")
+        self.assertIn("wrong user name or password 40 \u00d7", text)
+        self.assertNotIn(" 1 \u00d7", text)
 
     def test_calm(self) -> None:
         """Where nothing needs anybody, nothing is said."""
@@ -356,6 +378,8 @@ class PageTests(SynchronousTestCase):
         ]
         self.crew.deaths = 2
         counts.limited("max-sessions")
+        counts.limited("max-sessions-per-ip")
+        counts.limited("idle-timeout")  # nor is this
         for _ in range(30):
             counts.shut_out("USER", "credentials")
         counts.shut_out("USER", "temporary")
@@ -367,7 +391,7 @@ class PageTests(SynchronousTestCase):
             "/soon.pem expires in 5 days: renew",
             "/late.pem has expired: renew",
             "died in the last hour: 2",
-            "Limits hit in the last hour: 1",
+            "Limits hit in the last hour: max-sessions 1, max-sessions-per-ip 1. The log",
             "no fault of the user: 1.",
             "Of 30 log-ins in the last hour 30 were refused",
         ):
@@ -391,11 +415,28 @@ class PageTests(SynchronousTestCase):
         rows = [line for line in self.raw.split("<tr>") if "<td>" in line]
         self.assertGreaterEqual(len(rows), 12)
 
+    def test_span(self) -> None:
+        """A popd that was started a short while ago does not show an hour of nothing."""
+        for samples, title in ((0, "5 minutes"), (30, "5 minutes"), (31, "10 minutes")):
+            while len(self.history.times) < samples - 1:
+                self.history.take()
+                self.now += STEP
+            self.assertIn(f"The last {title}", self.page().text)
+        for _ in range(SAMPLES):
+            self.history.take()
+        page = self.page()
+        self.assertIn("The last hour", page.text)
+        self.assertIn("3600", [attributes.get("data-span") for _, attributes in page.elements])
+
     def test_size(self) -> None:
         """However many sessions there are, the page has an end."""
         self.crew.sessions = [[session(n, user="x" * 120) for n in range(1, 2000)]]
         self.crew.recent = [
-            [{"time": 9.0, "ident": "a-1", "user": "x" * 120, "peer": "", "why": "x"}] * 2000
+            [
+                {"time": 9.0, "ident": "a-1", "user": f"{n}" * 120, "peer": "", "what": "x" * 120}
+                | {"why": "x" * 120}
+                for n in range(2000)
+            ]
         ]
         for _ in range(SAMPLES + 1):
             self.history.take()

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from popd.listen import StartError
 from popd.metrics import Meter, Sources
+from popd.server.journal import Failing
 from popd.status.history import STEP
 from popd.status.http import Asked
 from popd.status.site import Status, status_endpoint
@@ -129,6 +130,7 @@ class SiteTests(SynchronousTestCase):
         report = json.loads(self.successResultOf(self.status.json(Asked({}))).body)
         names = [*report, *report["history"], *report["history"]["series"], *report["sessions"]]
         names += report["workers"][0]
+        names += [*Failing._fields, "times"]
         self.assertGreater(len(names), 35)
         for name in names:
             self.assertIn(f"``{name}``", documented)
