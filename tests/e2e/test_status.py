@@ -23,6 +23,8 @@ from tests.e2e.server import LIMIT, ServerCase, until
 
 STATUS: Final = ("--status", "tcp:0:interface=127.0.0.1")
 LISTENS: Final = re.compile(r"Listening on (\S+), HTTP, the status page")
+NAME: Final = "<b-title='x'>o&amp;"
+"""A user who is called like that."""
 HOSTILE: Final = b"<script>document.title='owned'</script>\"'&"
 
 
@@ -178,8 +180,8 @@ class MetricsTests(StatusCase):
         self.assertEqual((self.sessions("transaction"), self.sessions("authorization")), (1, 1))
         report = self.report()
         rows = {row["user"]: row for row in report["sessions"]["rows"]}
-        self.assertEqual(rows["dave"]["state"], "transaction")
-        self.assertEqual(rows["dave"]["peer"], "127.0.0.1")
+        self.assertEqual(rows["dave@example.org"]["state"], "transaction")
+        self.assertEqual(rows["dave@example.org"]["peer"], "127.0.0.1")
         self.assertEqual(rows[""]["state"], "authorization")
         code, page = self.get("/")
         self.assertEqual(code, 200)
@@ -360,11 +362,19 @@ class BrowserTests(StatusCase):
         self.traffic()
         self.hostile()
         self.logged_in("dave")
+        self.site.add_user(NAME)
+        client = self.tls_client()
+        client.expect(b"USER " + NAME.encode())
+        client.expect(b"PASS " + NAME.encode())
+        self.client()
         colours = set()
         for dark in (False, True):
             self.browser.show(self.url(), dark=dark)
             text = self.browser.value("document.body.innerText")
-            for word in ("dave", "serving", "wrong user name or password", HOSTILE.decode()):
+            for word in (
+                *("serving", "dave@example.org", f"{NAME}@example.org", "not logged in"),
+                *("wrong user name or password", f"(no name, {len(HOSTILE)} octets)"),
+            ):
                 self.assertIn(word, text)
             self.assertTrue(self.browser.value("document.title").startswith("popd on "))
             colours.add(self.browser.value("getComputedStyle(document.body).backgroundColor"))
@@ -447,7 +457,7 @@ class BrowserTests(StatusCase):
         self.browser.show(self.url(), script=False)
         nodes = self.browser.call("DOM.getDocument", depth=-1)["root"]["nodeId"]
         html = self.browser.call("DOM.getOuterHTML", nodeId=nodes)["outerHTML"]
-        for part in ("<svg", "As a table", "Failed log-ins", "wrong user name or password"):
+        for part in ("<svg", "As a table", "Recent failures", "wrong user name or password"):
             self.assertIn(part, html)
 
     def test_picture(self) -> None:
