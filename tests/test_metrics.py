@@ -275,7 +275,7 @@ class DocumentationTests(SynchronousTestCase):
         """Prometheus takes the alert rules."""
         promtool = shutil.which("promtool")
         if promtool is None:
-            raise SkipTest("there is no promtool: apt install prometheus")
+            raise SkipTest("promtool is not installed: apt-get install prometheus")
         checked = subprocess.run(
             [promtool, "check", "rules", str(RULES)], capture_output=True, check=False, text=True
         )

@@ -11,7 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -147,21 +147,18 @@ class MetricsTests(StatusCase):
             self.assertIn(("popd_process_cpu_seconds_total", worker), numbers)
             self.assertGreater(numbers.of("popd_process_resident_memory_bytes", worker), 1e6)
         self.assertGreater(numbers.of("popd_certificate_expiry_timestamp_seconds"), 1.7e9)
+        self.lint()
 
-    def test_remembered(self) -> None:
-        """Who comes again and again is known, and so is the maildrop."""
-        self.site.deliver("carol", b"one\n")
-
-        def remembered() -> bool:
-            with self.logged_in("carol") as client:
-                client.expect(b"QUIT")
-            numbers = self.numbers()
-            return (
-                numbers.of("popd_auth_cache_hits_total") > 0
-                and numbers.of("popd_maildrop_opens_total", "hit") > 0
-            )
-
-        until(remembered, "nothing is remembered")
+    def lint(self) -> None:
+        """Let Prometheus look for what there is to complain about."""
+        promtool = shutil.which("promtool")
+        if promtool is None:
+            raise SkipTest("promtool is not installed: apt-get install prometheus")
+        _, text = self.get("/metrics")
+        checked = subprocess.run(
+            [promtool, "check", "metrics"], input=text, capture_output=True, check=False
+        )
+        self.assertEqual((checked.returncode, checked.stdout + checked.stderr), (0, b""))
 
     def test_penalties(self) -> None:
         """Who guesses is slowed down, and seen."""
@@ -191,28 +188,32 @@ class MetricsTests(StatusCase):
         client.close()
         until(lambda: self.numbers().of("popd_sessions_active") == 0, "sessions stay")
 
-    def test_health(self) -> None:
-        """Health is good."""
+
+class OneProcessTests(StatusCase):
+    """What is the same however many there are."""
+
+    def test_remembered(self) -> None:
+        """Who comes again and again is known, and so is the maildrop."""
+        self.site.deliver("carol", b"one\n")
+
+        def remembered() -> bool:
+            with self.logged_in("carol") as client:
+                client.expect(b"QUIT")
+            numbers = self.numbers()
+            return (
+                numbers.of("popd_auth_cache_hits_total") > 0
+                and numbers.of("popd_maildrop_opens_total", "hit") > 0
+            )
+
+        until(remembered, "nothing is remembered")
+
+    def test_http(self) -> None:
+        """Web pages from elsewhere are kept out, and so is who wants to change something."""
         self.assertEqual(self.get("/healthz"), (200, b"ok\n"))
         self.assertEqual(self.get("/healthz", "HEAD"), (200, b""))
-
-    def test_strangers(self) -> None:
-        """Web pages from elsewhere are kept out, and so is who wants to change something."""
         self.assertEqual(self.get("/", Host="evil.example")[0], 421)
         self.assertEqual(self.get("/", "POST")[0], 405)
         self.assertEqual(self.get("/nothing")[0], 404)
-
-    def test_lint(self) -> None:
-        """Prometheus finds nothing to complain about."""
-        promtool = shutil.which("promtool")
-        if promtool is None:
-            raise SkipTest("there is no promtool: apt install prometheus")
-        self.traffic()
-        _, text = self.get("/metrics")
-        checked = subprocess.run(
-            [promtool, "check", "metrics"], input=text, capture_output=True, check=False
-        )
-        self.assertEqual((checked.returncode, checked.stdout + checked.stderr), (0, b""))
 
 
 class WorkersMetricsTests(MetricsTests):
@@ -328,7 +329,7 @@ class BrowserTests(StatusCase):
     def setUp(self) -> None:
         """Start the browser."""
         if not CHROMIUM:
-            raise SkipTest("there is no Chromium: apt install chromium")
+            raise SkipTest("chromium is not installed: apt-get install chromium")
         super().setUp()
         self.browser = Browser()
         self.browser.__enter__()
@@ -338,12 +339,6 @@ class BrowserTests(StatusCase):
     def url(self, path: str = "/") -> str:
         """Return where a page is."""
         return f"http://{self.status()}{path}"
-
-    def hostile(self) -> None:
-        """Try to log in under a name that should not become part of the page."""
-        client = self.tls_client()
-        client.expect(b"USER " + HOSTILE)
-        client.expect(b"PASS wrong", b"-ERR [AUTH]")
 
     def calm(self) -> None:
         """Make sure that the browser found nothing wrong, and asked nobody else."""
@@ -357,116 +352,94 @@ class BrowserTests(StatusCase):
             self.assertTrue(url.startswith(self.url()), url)
         self.assertEqual(self.browser.told("Network.loadingFailed"), [])
 
-    def test_live(self) -> None:
-        """After traffic the page says what happened, in the light and in the dark."""
+    def happen(self) -> None:
+        """Have something happen, part of it to people who are called strangely."""
         self.traffic()
-        self.hostile()
-        self.logged_in("dave")
+        for name in (HOSTILE, b"x" * 200):
+            client = self.tls_client()
+            client.expect(b"USER " + name)
+            client.expect(b"PASS wrong", b"-ERR [AUTH]")
         self.site.add_user(NAME)
         client = self.tls_client()
         client.expect(b"USER " + NAME.encode())
         client.expect(b"PASS " + NAME.encode())
+        self.logged_in("dave")
         self.client()
+
+    def text(self) -> str:
+        """Return what is read on the page."""
+        return str(self.browser.value("document.body.innerText"))
+
+    def test_look(self) -> None:
+        """The page says what happened, in the light and in the dark, on a phone as on a desk."""
+        self.happen()
         colours = set()
-        for dark in (False, True):
-            self.browser.show(self.url(), dark=dark)
-            text = self.browser.value("document.body.innerText")
+        for dark, width in product((False, True), (320, 390, 768, 1280)):
+            self.browser.show(self.url(), dark=dark, width=width)
+            text = self.text()
             for word in (
                 *("serving", "dave@example.org", f"{NAME}@example.org", "not logged in"),
                 *("wrong user name or password", f"(no name, {len(HOSTILE)} octets)"),
+                *("another session has the maildrop 2\u202f\N{MULTIPLICATION SIGN}", "localhost"),
             ):
                 self.assertIn(word, text)
-            self.assertTrue(self.browser.value("document.title").startswith("popd on "))
+            scrolled = self.browser.value("document.documentElement.scrollWidth")
+            self.assertLessEqual(scrolled, width)
+            self.assertEqual(self.browser.value(CONTRAST), [])
             colours.add(self.browser.value("getComputedStyle(document.body).backgroundColor"))
+        self.assertTrue(self.browser.value("document.title").startswith("popd on "))
         self.assertEqual(len(colours), 2)
         self.calm()
-
-    def test_contrast(self) -> None:
-        """All text has the contrast that WCAG asks for (1.4.3, level AA)."""
-        self.traffic()
-        self.hostile()
-        for dark in (False, True):
-            self.browser.show(self.url(), dark=dark)
-            self.assertEqual(self.browser.value(CONTRAST), [])
-
-    def test_phone(self) -> None:
-        """On a phone nothing has to be scrolled sideways, whatever strangers call themselves."""
-        for name in (b"x" * 200, HOSTILE):
-            client = self.tls_client()
-            client.expect(b"USER " + name)
-            client.expect(b"PASS wrong", b"-ERR [AUTH]")
-        self.logged_in("alice")
-        for width in (320, 375, 768, 1280):
-            self.browser.show(self.url(), width=width)
-            self.assertLessEqual(
-                self.browser.value("document.documentElement.scrollWidth"), width, width
-            )
-        self.calm()
-
-    def test_refresh(self) -> None:
-        """The script puts in what is new, and keeps what somebody has opened."""
-        self.browser.show(self.url())
-        self.browser.value("document.querySelector('details').open = true")
-        self.logged_in("erin")
-        self.assertNotIn("erin", self.browser.value("document.body.innerText"))
-        self.browser.value("document.dispatchEvent(new Event('visibilitychange'))")
-        until(
-            lambda: "erin" in self.browser.value("document.body.innerText"), "nothing new is shown"
-        )
-        self.assertTrue(self.browser.value("document.querySelector('details').open"))
-        self.assertIn("looks again", self.browser.value("document.body.innerText"))
-        self.calm()
-
-    def test_no_answer(self) -> None:
-        """When popd ends, the page says that it is old."""
-        self.browser.show(self.url())
-        self.server.stop()
-        self.browser.value("document.dispatchEvent(new Event('visibilitychange'))")
-        until(
-            lambda: "No answer" in self.browser.value("document.body.innerText"),
-            "the page does not say so",
-        )
-
-    def test_pointer(self) -> None:
-        """The pointer on a plot tells its value; away from it, the latest is there again."""
-        self.traffic()
-        until(lambda: len(self.report()["history"]["times"]) >= 1, "no samples", limit=40)
-        self.browser.show(self.url())
-        where = self.browser.value(
-            "(() => { const box = document.querySelector('.plot').getBoundingClientRect();"
-            " return [box.left + 1, box.right - 1, box.top + 9]; })()"
-        )
-        value = "document.querySelector('[data-series]').textContent"
-        latest = self.browser.value(value)
-        self.move(where[0], where[2])
-        until(lambda: self.browser.value(value) == "\u2013", "an hour ago there was nothing")
-        self.move(where[1], where[2])
-        until(lambda: self.browser.value(value) == latest, "now there is something")
-        self.move(1, 1)
-        until(lambda: self.browser.value("!document.querySelector('.cursor')"), "it stays")
-        self.assertEqual(self.browser.value(value), latest)
-        self.calm()
-
-    def move(self, x: float, y: float) -> None:
-        """Move the pointer."""
-        self.browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-
-    def test_no_script(self) -> None:
-        """Without JavaScript everything is there as well, the plots as a table."""
-        self.traffic()
         self.browser.show(self.url(), script=False)
         nodes = self.browser.call("DOM.getDocument", depth=-1)["root"]["nodeId"]
         html = self.browser.call("DOM.getOuterHTML", nodeId=nodes)["outerHTML"]
         for part in ("<svg", "As a table", "Recent failures", "wrong user name or password"):
             self.assertIn(part, html)
 
-    def test_picture(self) -> None:
-        """A picture of the page can be made, which is more than one colour."""
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory) / "page.png"
-            self.browser.show(self.url())
-            self.browser.screenshot(path)
-            self.assertGreater(path.stat().st_size, 10_000)
+    def test_script(self) -> None:
+        """The script puts in what is new and keeps what is open; the pointer tells a value."""
+        self.traffic()
+        self.browser.show(self.url())
+        self.browser.value("document.querySelector('details').open = true")
+        client = self.logged_in("erin")
+        self.assertNotIn("erin", self.text())
+        self.look_again()
+        until(lambda: "erin" in self.text(), "nothing new is shown")
+        self.assertTrue(self.browser.value("document.querySelector('details').open"))
+        self.assertIn("looks again", self.text())
+        until(lambda: self.report()["history"]["times"], "no samples")
+        self.point()
+        self.calm()
+        client.close()
+        self.server.stop()
+        self.look_again()
+        until(lambda: "No answer" in self.text(), "the page does not say that it is old")
+
+    def look_again(self) -> None:
+        """Come back to the page, as if it had been in the background."""
+        self.browser.value("document.dispatchEvent(new Event('visibilitychange'))")
+
+    def point(self) -> None:
+        """Point at the first plot: left, right, and away from it."""
+        self.browser.show(self.url())
+        left, right, y = self.browser.value(
+            "(() => { const box = document.querySelector('.plot').getBoundingClientRect();"
+            " return [box.left + 1, box.right - 1, box.top + 9]; })()"
+        )
+        value = "document.querySelector('[data-series]').textContent"
+        latest = self.browser.value(value)
+        self.assertRegex(latest, r"^\d")
+        self.move(left, y)
+        until(lambda: self.browser.value(value) == "\u2013", "there was nothing then")
+        self.move(right, y)
+        until(lambda: self.browser.value(value) == latest, "now there is something")
+        self.move(1, 1)
+        until(lambda: self.browser.value("!document.querySelector('.cursor')"), "it stays")
+        self.assertEqual(self.browser.value(value), latest)
+
+    def move(self, x: float, y: float) -> None:
+        """Move the pointer."""
+        self.browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
 
 CONTRAST: Final = """
