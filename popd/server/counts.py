@@ -102,7 +102,10 @@ class _Layout:
 _OTHER: Final = "other"
 _SUCCESS: Final = "success"
 _MECHANISMS: Final = (*sorted(WAYS), _OTHER)
-_RESULTS: Final = (_SUCCESS, *("credentials", "temporary", "permanent", "in-use", "too-soon"))
+_RESULTS: Final = (
+    _SUCCESS,
+    *("credentials", "temporary", "permanent", "in-use", "too-soon", "limit"),
+)
 _TRANSPORTS: Final = ("tls", "stls", "cleartext")
 _REASONS: Final = (
     *("quit", "disconnected", "idle", "login-timeout", "too-many-errors", "stls-injection"),

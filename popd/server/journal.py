@@ -31,6 +31,7 @@ _RESULTS: Final = {
     Problem.CREDENTIALS: "credentials",
     Problem.TOO_SOON: "too-soon",
     Problem.IN_USE: "in-use",
+    Problem.TOO_MANY: "limit",
     Problem.PERMANENT: "permanent",
 }
 

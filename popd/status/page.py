@@ -47,6 +47,11 @@ _PLOTS: Final = (
 )
 _FEW_DAYS: Final = 14
 
+_IN_USE: Final = "in-use"
+
+_NAMES: Final = 5
+"""How many names of a certificate are shown."""
+
 _FAILURES: Final = 12
 """How many failures are shown."""
 
@@ -76,13 +81,13 @@ def render(report: Mapping[str, Any], history: History) -> bytes:
             _concerns(report["concerns"]),
             _plots(history, report["time"]),
             _failures(report["failures"], report["time"]),
-            _sessions(report["sessions"], report["time"]),
             element(
                 "div",
                 _workers(report["workers"], report["time"]),
                 _certificates(report["certificates"]),
                 class_="pair",
             ),
+            _sessions(report["sessions"], report["time"]),
         ),
         _footer(),
     )
@@ -241,6 +246,8 @@ def _stranger(text: str, otherwise: str) -> Markup:
 def _reason(failure: Mapping[str, Any]) -> Markup:
     """Return what went wrong, as people say it, how often, and what else is known."""
     said, more = map(units.plain, explained(failure["what"], failure["why"]))
+    if failure["what"] == _IN_USE:
+        more = ""  # where the lock is, which is nothing new
     times = f" {units.count(failure['times'])}\u202f\u00d7"
     return joined(
         said,
@@ -307,7 +314,7 @@ def _sessions(sessions: Mapping[str, Any], now: float) -> Markup:
         )
         if there
     ]
-    total = sessions["authorization"] + sessions["transaction"]
+    total = max(len(rows), sessions["authorization"] + sessions["transaction"])  # some are closing
     return _section(
         "sessions",
         "Sessions",
@@ -344,10 +351,20 @@ def _workers(workers: Sequence[Mapping[str, Any]], now: float) -> Markup:
     return _section("workers", "Workers", _table(heads, rows, "None: the log says why."))
 
 
+def _names(names: Sequence[str]) -> Markup:
+    """Return the names in a certificate, one a line; not all if there are many."""
+    if not names:
+        return element("span", "no name", class_="none")
+    lines = [element("span", _breaking(name, "."), class_="one") for name in names[:_NAMES]]
+    more = len(names) - _NAMES
+    rest = element("span", f"and {more} more", class_="one none") if more > 0 else None
+    return joined(*lines, rest)
+
+
 def _certificates(certificates: Sequence[Mapping[str, Any]]) -> Markup:
     rows = [
         (
-            _breaking(", ".join(one["names"]), ".") or element("span", "no name", class_="none"),
+            _names(one["names"]),
             _breaking(one["path"], "/"),
             element(
                 "span",

@@ -18,7 +18,7 @@ from typing import Any, Final
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SkipTest
 
-from tests.e2e.browser import CHROMIUM, Browser
+from tests.e2e.browser import CHROMIUM, CONTRAST, Browser
 from tests.e2e.server import LIMIT, ServerCase, until
 
 STATUS: Final = ("--status", "tcp:0:interface=127.0.0.1")
@@ -440,31 +440,3 @@ class BrowserTests(StatusCase):
     def move(self, x: float, y: float) -> None:
         """Move the pointer."""
         self.browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
-
-
-CONTRAST: Final = """
-(() => {
-  const channel = (value) =>
-    (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
-  const parse = (colour) => colour.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) =>
-    0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
-  const paper = (element) => {
-    for (let one = element; one; one = one.parentElement) {
-      const colour = parse(getComputedStyle(one).backgroundColor);
-      if (colour.length < 4 || colour[3] > 0) return colour;
-    }
-    return [255, 255, 255];
-  };
-  const bad = [];
-  for (const element of document.querySelectorAll("body *")) {
-    const own = [...element.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-    if (!own || !element.checkVisibility()) continue;
-    const [one, other] = [parse(getComputedStyle(element).color), paper(element)]
-      .map(light).sort((a, b) => b - a);
-    const ratio = (one + 0.05) / (other + 0.05);
-    if (ratio < 4.5) bad.push(`${element.outerHTML.slice(0, 80)}: ${ratio.toFixed(2)}`);
-  }
-  return bad;
-})()
-"""

@@ -208,7 +208,7 @@ class SchemaTests(JournalCase):
 
     def documented(self) -> dict[str, set[str]]:
         """Return the events that are documented, with their fields."""
-        events = {}
+        events: dict[str, set[str]] = {}
         for heads, text in re.findall(
             r"^((?:``[a-z-]+``(?:, )?)+)\n((?:    .*\n)+)", self.page, re.MULTILINE
         ):

@@ -217,8 +217,8 @@ class PlotTests(SynchronousTestCase):
         self.assertIn("Most: nothing yet.", empty)
 
 
-class PageTests(SynchronousTestCase):
-    """The page."""
+class PageCase(SynchronousTestCase):
+    """A page of a popd of which the test says how it is."""
 
     def setUp(self) -> None:
         """Set up a popd that was started a hundred seconds ago."""
@@ -247,6 +247,10 @@ class PageTests(SynchronousTestCase):
         """Return the page, of which everything closes."""
         self.raw = render(self.report(after), self.history).decode()
         return checked(self.raw)
+
+
+class PageTests(PageCase):
+    """The page."""
 
     def test_hostile(self) -> None:
         """Names that strangers choose are text, whole and on one line."""
