@@ -368,14 +368,16 @@ def _certificates(certificates: Sequence[Mapping[str, Any]]) -> Markup:
             _breaking(one["path"], "/"),
             element(
                 "span",
-                units.count(one["days_left"]) if one["days_left"] >= 0 else "expired",
+                f"{units.count(one['days_left'])}\u202fd" if one["days_left"] >= 0 else "expired",
                 class_="bad" if one["days_left"] < _FEW_DAYS else "good",
                 title=units.moment(one["not_after"]),
             ),
         )
         for one in certificates
     ]
-    heads = (("Names", "name"), ("File", "path"), ("Days left", "number"))
+    heads = (("Names", "name"), ("File", "path"), ("Expires in", "number age"))
     return _section(
-        "certificates", "Certificates", _table(heads, rows, "None: clients cannot use TLS.")
+        "certificates",
+        "Certificates",
+        _table(heads, rows, "None: clients cannot use TLS.", "stack pairs"),
     )
