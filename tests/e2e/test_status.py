@@ -192,6 +192,19 @@ class MetricsTests(StatusCase):
 class OneProcessTests(StatusCase):
     """What is the same however many there are."""
 
+    options = ("--max-sessions-per-ip", "3", *STATUS)
+
+    def test_limit(self) -> None:
+        """A limit that was hit is counted by its name, and who was refused is on the page."""
+        for _ in range(3):
+            self.client()
+        refused = self.client(greeted=False)
+        self.assertIn(b"too many sessions", refused.line())
+        until(lambda: self.numbers().of("popd_sessions_ended_total", "limit"), "it does not end")
+        self.assertEqual(self.numbers().of("popd_limits_hit_total", "max-sessions-per-ip"), 1)
+        self.assertEqual(self.numbers().of("popd_limits_hit_total"), 1)
+        self.assertIn(b"too many sessions", self.get("/")[1])
+
     def test_remembered(self) -> None:
         """Who comes again and again is known, and so is the maildrop."""
         self.site.deliver("carol", b"one\n")
