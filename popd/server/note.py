@@ -65,6 +65,7 @@ def note(
     What costs there is to look the level up, to format text and system with fields in them, and to
     make an event for all who may want to know of it, where that is one file and its lines are text.
 
+    :param event: what it is about, for programs.
     :param fields: what is to be known about that, for programs; a `Visit` stands for all of it.
     """
     system = f"{log.namespace}#{level.name}"
