@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from popd.desk import Crew
     from popd.server.tls import Served
 
-    Samples: TypeAlias = Iterable[tuple[tuple[str, ...], float]]
-
 __all__ = ["GAUGES", "Gauge", "Meter", "Samples", "Sources"]
+
+Samples: TypeAlias = "Iterable[tuple[tuple[str, ...], float]]"
+"""The values of a metric's labels, and its number."""
 
 MAX_CERTIFICATES: Final = 1000
 """How many certificates are told about: those that expire first."""
@@ -146,7 +147,7 @@ GAUGES: Final = (
     Gauge("popd_sessions_active", "Sessions that there are now.", ("state",), _sessions),
     Gauge(
         "popd_guess_penalties",
-        "Networks and accounts that have to wait because of wrong passwords.",
+        "Networks and accounts that have to wait because of wrong passwords; of many an estimate.",
         (),
         lambda sources: [((), sources.slowed())],
     ),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as classic
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from popd.desk import Process
 from popd.metrics import GAUGES, Meter, Sources
@@ -27,6 +29,9 @@ DOCS = ROOT / "docs" / "metrics.rst"
 RULES = ROOT / "etc" / "prometheus" / "popd.rules.yml"
 DASHBOARD = ROOT / "etc" / "grafana" / "popd.json"
 
+NOBODY = 1 << 30
+"""No process has this number: it is beyond what Linux gives."""
+
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 
 
@@ -37,7 +42,7 @@ class FakeCrew:
 
     def processes(self) -> list[Process]:
         """See `popd.desk.Crew`."""
-        return [Process(os.getpid(), 0, 1.0), Process(1, 5, 2.0, "starting")]
+        return [Process(os.getpid(), 0, 1.0), Process(NOBODY, 5, 2.0, "starting")]
 
     def ask(self, what: str, about: Any = None) -> Any:
         """Nobody asks."""
@@ -265,6 +270,16 @@ class DocumentationTests(SynchronousTestCase):
         self.assertGreater(alerts, 8)
         for part in ("summary:", "description:", "severity:", "expr:"):
             self.assertEqual(text.count(part), alerts, part)
+
+    def test_promtool(self) -> None:
+        """Prometheus takes the alert rules."""
+        promtool = shutil.which("promtool")
+        if promtool is None:
+            raise SkipTest("promtool is not installed: apt-get install prometheus")
+        checked = subprocess.run(
+            [promtool, "check", "rules", str(RULES)], capture_output=True, check=False, text=True
+        )
+        self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
 
     def test_dashboard(self) -> None:
         """So does the dashboard, which is JSON with panels that have a title and a place."""

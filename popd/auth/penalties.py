@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
-from itertools import islice, product
+from itertools import product
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from popd.auth.rules import ACCOUNT, NETWORK, PAIR, SITE, Keys
@@ -27,8 +28,8 @@ _KINDS: Final = {
 _MAX_PAIRS: Final = 1_000_000
 """How many pairs of users and networks are tried out."""
 
-MOST: Final = 5_000
-"""How many are counted by `slowed`, which must not take long."""
+MOST: Final = 1_000
+"""How many buckets of the table `slowed` looks at, which must not take long."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,13 @@ def penalties(
 def slowed(table: GuessTable, now: float, most: int = MOST) -> int:
     """Return how many networks, accounts and pairs are slowed down now.
 
-    :param most: of how many it is looked at that something is remembered about them at all.
+    Where there is too much to look at, it is told from a part of it; a hash says what is where.
+
+    :param most: how many buckets are looked at, or a few more.
     """
-    return sum(
-        _kind(word)[1].interval(state, now) > 0 for word, state in islice(table.scores, most)
-    )
+    stride = ceil(table.scores.used / most) or 1
+    found = table.scores.every(stride)
+    return stride * sum(_kind(word)[1].interval(state, now) > 0 for word, state in found)
 
 
 def forgive(table: GuessTable, subject: str = "") -> int:

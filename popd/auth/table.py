@@ -13,6 +13,7 @@ is in the memory, also if it is garbage, reading it never fails.
 
 from __future__ import annotations
 
+import re
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +39,10 @@ _MIDDLE_ROWS: Final = 16
 
 _AGES: Final = (1 << 24) - 1
 """The time of a mark has 24 bits: some 34 years until it begins anew."""
+
+_USED: Final = re.compile(b"\1")
+_ONES: Final = bytes([0, *[1] * 255])
+"""Whatever is not 0 is 1: a single octet is found ten times as fast as one of several."""
 
 
 class Scores:
@@ -96,13 +101,23 @@ class Scores:
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yield all keys of which something is known, with their words."""
-        for bucket in self._in_use():
+        return self.every(1)
+
+    def every(self, stride: int) -> Iterator[tuple[int, int]]:
+        """Yield the same of every so many-th bucket."""
+        for bucket in self._in_use(stride):
             keys = _EIGHT.unpack_from(self._memory, bucket * self.OCTETS)
             words = _EIGHT.unpack_from(self._memory, bucket * self.OCTETS + WAYS * _WORD)
             yield from (pair for pair in zip(keys, words, strict=True) if pair[1])
 
-    def _in_use(self) -> Iterator[int]:
-        return (bucket for bucket, used in enumerate(bytes(self.occupied)) if used)
+    @property
+    def used(self) -> int:
+        """In how many buckets there ever was anything."""
+        return self.buckets - bytes(self.occupied).count(0)
+
+    def _in_use(self, stride: int = 1) -> Iterator[int]:
+        occupied = bytes(self.occupied[::stride]).translate(_ONES)
+        return (stride * found.start() for found in _USED.finditer(occupied))
 
 
 class Marks:

@@ -14,6 +14,7 @@ import click
 from popd.ctl.arguments import user_argument
 from popd.ctl.output import json_option, moment, printable, say
 from popd.ctl.store import NoSuchUserError, StoreError, UnusableError
+from popd.server.reasons import explained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -85,7 +86,8 @@ def explain(site: Site, ident: str, log: str, *, as_json: bool) -> None:
         return
     for one in said["failures"]:
         who = f"{one['user']!r} from {one['peer'] or 'this machine'}"
-        click.echo(printable(f"{moment(one['time'])} {who}: {one['why']}"))
+        reason = ": ".join(filter(None, explained(one["what"], one["why"])))
+        click.echo(printable(f"{moment(one['time'])} {who}: {reason}"))
     for one in said["sessions"]:
         click.echo(printable(f"the session goes on: {one['user'] or 'not logged in'}"))
     for line in lines:

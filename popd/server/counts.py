@@ -102,7 +102,10 @@ class _Layout:
 _OTHER: Final = "other"
 _SUCCESS: Final = "success"
 _MECHANISMS: Final = (*sorted(WAYS), _OTHER)
-_RESULTS: Final = (_SUCCESS, *("credentials", "temporary", "permanent", "in-use", "too-soon"))
+_RESULTS: Final = (
+    _SUCCESS,
+    *("credentials", "temporary", "permanent", "in-use", "too-soon", "limit"),
+)
 _TRANSPORTS: Final = ("tls", "stls", "cleartext")
 _REASONS: Final = (
     *("quit", "disconnected", "idle", "login-timeout", "too-many-errors", "stls-injection"),
@@ -160,7 +163,7 @@ OPENED: Final = _layout.counter(
 )
 TWINS: Final = _layout.counter(
     "popd_uidl_duplicates_total",
-    "Messages found at log-in that needed a unique-id of popd's making, as another has the same.",
+    "Messages found at log-in whose unique-id another would have as well.",
 )
 RETRIEVED: Final = _layout.counter("popd_messages_retrieved_total", "Messages that RETR sent.")
 TOPS: Final = _layout.counter("popd_messages_top_total", "Messages of which TOP sent a part.")

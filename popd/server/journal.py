@@ -14,6 +14,7 @@ from popd.server.note import note
 from popd.server.visit import DISCONNECTED, QUIT, STLS_INJECTION, TLS_ERROR, shown
 
 if TYPE_CHECKING:
+    from popd.server.note import Event
     from popd.server.visit import Visit
 
 __all__ = ["RECENT", "Failing", "Journal"]
@@ -33,6 +34,7 @@ _RESULTS: Final = {
     Problem.CREDENTIALS: "credentials",
     Problem.TOO_SOON: "too-soon",
     Problem.IN_USE: "in-use",
+    Problem.TOO_MANY: "limit",
     Problem.PERMANENT: "permanent",
 }
 
@@ -44,13 +46,15 @@ class Failing(NamedTuple):
     :param ident: the session.
     :param user: whose; as the client has given it if it did not log in.
     :param peer: the client's address.
-    :param why: what went wrong, for people.
+    :param what: what came of a log-in, as ``popd_logins_total`` has it; or why a session ended.
+    :param why: more about that, for people; or empty.
     """
 
     time: float
     ident: str
     user: str
     peer: str
+    what: str
     why: str
 
 
@@ -115,13 +119,15 @@ class Journal:
             return
         visit.tries += 1
         visit.user, visit.mechanism = shown(name), mechanism
-        refused = problem is Problem.CREDENTIALS
         result = _RESULTS.get(problem, "temporary")
         self._counts.shut_out(mechanism, result)
-        what, level = ("refused", LogLevel.info) if refused else ("failed", LogLevel.warn)
+        event: Event = "log-in-failed"
+        what, level = "failed", LogLevel.warn
+        if problem is Problem.CREDENTIALS:
+            event, what, level = "log-in-refused", "refused", LogLevel.info
         said = f"user {visit.user}, from {_peer(visit)}, mechanism {mechanism}"
         _write(
-            f"log-in-{what}",
+            event,
             f"Session {visit.ident}: log-in {what}: {said}{why and f': {why}'}",
             level,
             session=visit.ident,
@@ -131,7 +137,7 @@ class Journal:
             result=result,
             why=why,
         )
-        self._remember(visit, why or "wrong user name or password")
+        self._remember(visit, result, why)
 
     def sent(self, visit: Visit, octets: int, seconds: float, *, whole: bool) -> None:
         """It was sent a message, or with TOP a part of one, in so many seconds."""
@@ -174,7 +180,7 @@ class Journal:
         visit.ends(DISCONNECTED)
         self._counts.ended(visit)
         if visit.why != QUIT and visit.why != DISCONNECTED:  # noqa: PLR1714 - half the time
-            self._remember(visit, f"{visit.why}{visit.detail and f': {visit.detail}'}")
+            self._remember(visit, visit.why, visit.detail)
         if visit.logged_in is None and not visit.tries and visit.why not in _ALWAYS_TOLD:
             self._nobody(visit, now)
             return
@@ -215,8 +221,8 @@ class Journal:
             )
             self._told, self._idle = now, 0
 
-    def _remember(self, visit: Visit, why: str) -> None:
-        self.recent.append(Failing(time(), visit.ident, visit.user, visit.peer, why))
+    def _remember(self, visit: Visit, what: str, why: str) -> None:
+        self.recent.append(Failing(time(), visit.ident, visit.user, visit.peer, what, why))
 
 
 def _peer(visit: Visit) -> str:
@@ -227,5 +233,5 @@ def _safe(text: str) -> str:
     return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
 
 
-def _write(event: str, text: str, level: Any = LogLevel.info, **fields: object) -> None:
+def _write(event: Event, text: str, level: Any = LogLevel.info, **fields: object) -> None:
     note(_log, level, text, event, fields)

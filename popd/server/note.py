@@ -25,7 +25,18 @@ if TYPE_CHECKING:
 
     from twisted.logger import Logger, LogPublisher
 
-__all__ = ["LogFormat", "hasten", "note"]
+__all__ = ["Event", "LogFormat", "hasten", "note"]
+
+Event: TypeAlias = Literal[
+    "session",
+    "log-in-refused",
+    "log-in-failed",
+    "log-in-by-master",
+    "deleted",
+    "connections",
+    "message",
+]
+"""What a line of the log is about; ``docs/logging.rst`` says more about each."""
 
 LogFormat: TypeAlias = Literal["text", "json"]
 """What lines of the log are: for people, or an object in JSON each."""
@@ -43,7 +54,11 @@ _PRIORITY: Final = {
 
 
 def note(
-    log: Logger, level: Any, text: str, event: str = "", fields: Mapping[str, Any] | None = None
+    log: Logger,
+    level: Any,
+    text: str,
+    event: Event = "message",
+    fields: Mapping[str, Any] | None = None,
 ) -> None:
     """Write *text* to the log, as `Logger.emit` does, at a fifth of its cost.
 
@@ -169,7 +184,7 @@ def _json(event: Any) -> str | None:
     record: dict[str, Any] = {
         "time": when.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "level": level.name,
-        "event": event.get("popd_event") or "message",
+        "event": event.get("popd_event", "message"),
     }
     fields = event.get("popd_fields")
     if fields is None:

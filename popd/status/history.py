@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from popd.server import counts
@@ -24,6 +25,9 @@ STEP: Final = 10.0
 SAMPLES: Final = 360
 """How many are kept."""
 
+_SHORT: Final = 300.0
+"""Seconds that one looks back on at least."""
+
 _MEDIAN, _MOST = 0.5, 0.95
 
 
@@ -37,7 +41,7 @@ class Sample:
     :param refused: log-ins with wrong credentials, or too soon.
     :param in_use: log-ins to maildrops that another session had.
     :param failed: other log-ins that failed although nothing was wrong with them.
-    :param limited: how often a limit was hit.
+    :param limited: how often each limit was hit, as `popd.server.counts.LIMITED` has them.
     :param deaths: workers that died.
     :param cpu: seconds of processor time of all processes that there are.
     """
@@ -50,7 +54,7 @@ class Sample:
     failed: int
     messages: int
     octets: int
-    limited: int
+    limited: tuple[int, ...]
     deaths: int
     cpu: float
     login: tuple[int, ...]
@@ -114,6 +118,9 @@ class History:
         self._sources = sources
         self._now = now
         self._samples: deque[Sample] = deque(maxlen=SAMPLES + 1)
+        self._series: dict[str, deque[float | None]] = {
+            name: deque(maxlen=SAMPLES) for name in SERIES
+        }
 
     def take(self) -> None:
         """Take a sample."""
@@ -134,13 +141,17 @@ class History:
                 failed=results["temporary"] + results["permanent"],
                 messages=numbers[counts.RETRIEVED.first] + numbers[counts.TOPS.first],
                 octets=numbers[counts.SENT.first],
-                limited=sum(numbers[counts.LIMITED.first :][:limits]),
+                limited=tuple(numbers[counts.LIMITED.first :][:limits]),
                 deaths=self._sources.crew.deaths,
                 cpu=sum(cpu for _, cpu, _ in self._sources.usages()),
                 login=tuple(counts.LOGIN_TIME.buckets(numbers)),
                 retr=tuple(counts.RETR_TIME.buckets(numbers)),
             )
         )
+        if len(self._samples) > 1:
+            latest = self._samples[-2], self._samples[-1]
+            for name, rate in SERIES.items():
+                self._series[name].extend(_points(rate, latest))
 
     @property
     def times(self) -> list[float]:
@@ -149,12 +160,12 @@ class History:
 
     def series(self, name: str) -> list[float | None]:
         """Return a series, the oldest first; None where there is nothing to tell."""
-        return list(self._points(SERIES[name], list(self._samples)))
+        return list(self._series[name])
 
     def coarse(self, name: str, steps: int) -> list[float | None]:
         """Return a series of which each point is about as many steps, the last ones first."""
         samples = list(self._samples)[::-1][::steps][::-1]
-        return list(self._points(SERIES[name], samples))[::-1]
+        return list(_points(SERIES[name], samples))[::-1]
 
     def coarse_times(self, steps: int) -> list[float]:
         """Return the ends of the times that the points of `coarse` are about."""
@@ -166,7 +177,22 @@ class History:
             return 0
         return max(0, int(getattr(self._samples[-1], name) - getattr(self._samples[0], name)))
 
-    def _points(self, rate: Rate, samples: Sequence[Sample]) -> Iterator[float | None]:
-        for one, other in pairwise(samples):
-            value = rate(one, other, max(other.time - one.time, 1e-3))
-            yield None if value is None else max(0.0, value)  # clocks are put back, workers die
+    def limits(self) -> dict[str, int]:
+        """Return how often each limit was hit in the last hour."""
+        names = [limit for (limit,) in counts.LIMITED.values]
+        if not self._samples:
+            return dict.fromkeys(names, 0)
+        first, last = self._samples[0].limited, self._samples[-1].limited
+        return {name: b - a for name, a, b in zip(names, first, last, strict=True)}
+
+    @property
+    def span(self) -> float:
+        """Seconds to look back on: an hour, or less as long as there are few samples."""
+        known = len(self._samples) * STEP
+        return min(SAMPLES * STEP, ceil(known / _SHORT) * _SHORT or _SHORT)
+
+
+def _points(rate: Rate, samples: Sequence[Sample]) -> Iterator[float | None]:
+    for one, other in pairwise(samples):
+        value = rate(one, other, max(other.time - one.time, 1e-3))
+        yield None if value is None else max(0.0, value)  # clocks are put back, workers die

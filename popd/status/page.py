@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from popd.server.reasons import explained
 from popd.status import units
 from popd.status.markup import Markup, element, joined
 from popd.status.plot import plot
@@ -39,23 +40,20 @@ _PLOTS: Final = (
     ("Mail sent a second", units.data, {"octets_per_second": "now"}),
     ("Processors in use", units.share, {"cpu": "now"}),
     (
-        "Other log-ins a second",
+        "Log-ins that could not be, a second",
         units.count,
-        {"in_use_per_second": "in use", "failed_per_second": "failed"},
+        {"in_use_per_second": "maildrop in use", "failed_per_second": "popd\u2019s trouble"},
     ),
 )
 _FEW_DAYS: Final = 14
 
-_FAILURES: Final = 10
-"""How many failed log-ins are shown."""
+_IN_USE: Final = "in-use"
 
-_REASONS: Final = {
-    "credentials": "wrong user name or password",
-    "too-soon": "too soon after the last one",
-    "in-use": "another session has the maildrop",
-    "temporary": "not possible then",
-    "permanent": "not possible",
-}
+_NAMES: Final = 5
+"""How many names of a certificate are shown."""
+
+_FAILURES: Final = 12
+"""How many failures are shown."""
 
 
 def render(report: Mapping[str, Any], history: History) -> bytes:
@@ -83,13 +81,13 @@ def render(report: Mapping[str, Any], history: History) -> bytes:
             _concerns(report["concerns"]),
             _plots(history, report["time"]),
             _failures(report["failures"], report["time"]),
-            _sessions(report["sessions"], report["time"]),
             element(
                 "div",
                 _workers(report["workers"], report["time"]),
                 _certificates(report["certificates"]),
                 class_="pair",
             ),
+            _sessions(report["sessions"], report["time"]),
         ),
         _footer(),
     )
@@ -185,13 +183,15 @@ def _plots(history: History, now: float) -> Markup:
             [(name, label, history.series(name)) for name, label in lines.items()],
             history.times,
             now,
+            history.span,
             show,
         )
         for title, show, lines in _PLOTS
     ]
-    return _section(
-        "hour", "The last hour", element("div", *figures, class_="plots"), _figures(history)
-    )
+    plots = element("div", *figures, class_="plots", data_span=round(history.span))
+    minutes = round(history.span / 60)
+    title = "The last hour" if minutes == 60 else f"The last {minutes} minutes"  # noqa: PLR2004
+    return _section("hour", title, plots, _figures(history))
 
 
 def _figures(history: History) -> Markup:
@@ -243,10 +243,17 @@ def _stranger(text: str, otherwise: str) -> Markup:
     return element("bdi", shown, title=shown)
 
 
-def _reason(why: str) -> str:
-    """Return why a log-in failed, as people say it."""
-    result, colon, more = why.partition(":")
-    return _REASONS.get(result, result) + colon + units.plain(more)
+def _reason(failure: Mapping[str, Any]) -> Markup:
+    """Return what went wrong, as people say it, how often, and what else is known."""
+    said, more = map(units.plain, explained(failure["what"], failure["why"]))
+    if failure["what"] == _IN_USE:
+        more = ""  # where the lock is, which is nothing new
+    times = f" {units.count(failure['times'])}\u202f\u00d7"
+    return joined(
+        said,
+        element("b", times, class_="times") if failure["times"] > 1 else None,
+        element("span", more, class_="more", title=more) if more else None,
+    )
 
 
 def _failures(failures: Sequence[Mapping[str, Any]], now: float) -> Markup:
@@ -255,7 +262,7 @@ def _failures(failures: Sequence[Mapping[str, Any]], now: float) -> Markup:
             _when(one["time"], now),
             _stranger(one["user"], "no name"),
             _breaking(one["peer"], ":") or "this machine",
-            _reason(one["why"]),
+            _reason(one),
             element("code", one["ident"]),
         )
         for one in failures[:_FAILURES]
@@ -269,7 +276,7 @@ def _failures(failures: Sequence[Mapping[str, Any]], now: float) -> Markup:
     )
     table = _table(heads, rows, "None since popd was started.", "stack")
     return _section(
-        "failures", "Failed log-ins", table, note=f"the last {len(rows)}" if rows else ""
+        "failures", "Recent failures", table, note=f"the last {len(rows)}" if rows else ""
     )
 
 
@@ -294,7 +301,7 @@ def _sessions(sessions: Mapping[str, Any], now: float) -> Markup:
         ("From", "peer"),
         ("TLS", "wide"),
         ("Mechanism", "wide"),
-        ("Age", "number"),
+        ("Age", "number age"),
         ("Idle", "number medium"),
         ("Messages", "number medium"),
         ("Sent", "number medium"),
@@ -307,11 +314,11 @@ def _sessions(sessions: Mapping[str, Any], now: float) -> Markup:
         )
         if there
     ]
-    total = sessions["authorization"] + sessions["transaction"]
+    total = max(len(rows), sessions["authorization"] + sessions["transaction"])  # some are closing
     return _section(
         "sessions",
         "Sessions",
-        _table(heads, rows, "There are none."),
+        _table(heads, rows, "Nobody is connected.", "stack pairs"),
         element("nav", *links, class_="pages", aria_label="Pages of sessions") if links else None,
         note=f"{units.count(len(rows))} of {units.count(total)}" if total else "",
     )
@@ -341,22 +348,36 @@ def _workers(workers: Sequence[Mapping[str, Any]], now: float) -> Markup:
         ("CPU", "number medium"),
         ("Memory", "number"),
     )
-    return _section("workers", "Workers", _table(heads, rows, "There are none."))
+    return _section("workers", "Workers", _table(heads, rows, "None: the log says why."))
+
+
+def _names(names: Sequence[str]) -> Markup:
+    """Return the names in a certificate, one a line; not all if there are many."""
+    if not names:
+        return element("span", "no name", class_="none")
+    lines = [element("span", _breaking(name, "."), class_="one") for name in names[:_NAMES]]
+    more = len(names) - _NAMES
+    rest = element("span", f"and {more} more", class_="one none") if more > 0 else None
+    return joined(*lines, rest)
 
 
 def _certificates(certificates: Sequence[Mapping[str, Any]]) -> Markup:
     rows = [
         (
-            ", ".join(one["names"]) or element("span", "no name", class_="none"),
+            _names(one["names"]),
             _breaking(one["path"], "/"),
             element(
                 "span",
-                units.count(one["days_left"]) if one["days_left"] >= 0 else "expired",
+                f"{units.count(one['days_left'])}\u202fd" if one["days_left"] >= 0 else "expired",
                 class_="bad" if one["days_left"] < _FEW_DAYS else "good",
                 title=units.moment(one["not_after"]),
             ),
         )
         for one in certificates
     ]
-    heads = (("Names", "name"), ("File", "path"), ("Days left", "number"))
-    return _section("certificates", "Certificates", _table(heads, rows, "There are none: no TLS."))
+    heads = (("Names", "name"), ("File", "path"), ("Expires in", "number age"))
+    return _section(
+        "certificates",
+        "Certificates",
+        _table(heads, rows, "None: clients cannot use TLS.", "stack pairs"),
+    )

@@ -1,4 +1,4 @@
-"""Small plots of the last hour, as SVG that needs neither a script nor a style of its own."""
+"""Small plots of the time just past, as SVG that needs neither a script nor a style of its own."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ if TYPE_CHECKING:
 
     Series = Sequence[float | None]
 
-__all__ = ["HOUR", "plot"]
-
-HOUR: Final = 3600.0
-"""Seconds that a plot shows."""
+__all__ = ["plot"]
 
 _WIDTH, _HEIGHT = 360, 72
 """The plot's own units; on the page it is as large as there is room."""
@@ -28,21 +25,23 @@ def plot(
     title: str,
     lines: Sequence[tuple[str, str, Series]],
     times: Sequence[float],
-    now: float,
+    end: float,
+    span: float,
     show: Callable[[float], str],
 ) -> Markup:
     """Return a plot with its title, scale and key.
 
     :param lines: of each, its name in ``/status.json``, what it is called, and its points.
     :param times: when the points are.
-    :param now: the right end of the plot.
+    :param end: when its right end is.
+    :param span: how many seconds before that its left end is.
     :param show: writes a value out.
     """
     values = [value for _, _, series in lines for value in series if value is not None]
     top = ceiling(max(values, default=0.0))
     paths = []
     for number, (_, _, series) in enumerate(lines):
-        runs = list(_runs(series, times, now, top))
+        runs = list(_runs(series, [1 - (end - time) / span for time in times], _GAP / span, top))
         if not number:
             paths.append(element("path", class_="area", d=_area(runs)))
         paths.append(element("path", class_=f"line line-{number}", d=_line(runs)))
@@ -55,7 +54,7 @@ def plot(
         viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
         preserveAspectRatio="none",
         role="img",
-        aria_label=f"{title}, last hour. Now: {spoken}. Most: {most}.",
+        aria_label=f"{title}. Now: {spoken}. Most: {most}.",
     )
     key = [
         element(
@@ -90,19 +89,22 @@ def _said(value: float | None, show: Callable[[float], str]) -> str:
 
 
 def _runs(
-    series: Series, times: Sequence[float], now: float, top: float
+    series: Series, parts: Sequence[float], gap: float, top: float
 ) -> Iterator[list[tuple[float, float]]]:
-    """Yield the points that belong together, in the plot's units."""
+    """Yield the points that belong together, in the plot's units.
+
+    :param parts: how far right each point is: 0 is the left end, 1 the right.
+    :param gap: how far apart two points are that do not belong together.
+    """
     run: list[tuple[float, float]] = []
     before = 0.0
-    for value, time in zip(series, times, strict=True):
-        if run and (value is None or time - before > _GAP):
+    for value, part in zip(series, parts, strict=True):
+        if run and (value is None or part - before > gap):
             yield run
             run = []
-        if value is not None and time >= now - HOUR:
-            x = _WIDTH * (1 - max(0.0, now - time) / HOUR)
-            run.append((x, 1 + (_HEIGHT - 2) * (1 - value / top)))
-            before = time
+        if value is not None and part >= 0:
+            run.append((_WIDTH * min(part, 1.0), 1 + (_HEIGHT - 2) * (1 - value / top)))
+            before = part
     if run:
         yield run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from popd import __version__
@@ -13,7 +13,7 @@ from popd.server.counts import present
 from popd.status.history import SERIES, STEP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from popd.metrics import Sources
     from popd.status.history import History
@@ -26,7 +26,15 @@ PAGE: Final = 50
 """How many sessions are shown at a time."""
 
 _FAILURES: Final = 25
+"""How many failures are shown; those of one user, one client and one kind are one."""
+
+_LOOKED_AT: Final = 200
+"""How many failures each process is asked for."""
+
 _CERTIFICATES: Final = 50
+
+_USUAL: Final = frozenset({"login-timeout", "idle-timeout"})
+"""Limits that are hit every day; nobody has to care."""
 
 _SOON: Final = 14 * DAY
 """Seconds before a certificate expires from which on that is a concern."""
@@ -77,7 +85,7 @@ class Reporter:
         """
         after = after if _IDENT.fullmatch(after) else ""
         sessions = await self._sessions(after)
-        failures = await self._sources.crew.ask("recent", {"limit": _FAILURES})
+        failures = await self._sources.crew.ask("recent", {"limit": _LOOKED_AT})
         certificates = self._certificates()
         trouble = self.trouble()
         return {
@@ -89,7 +97,7 @@ class Reporter:
             "trouble": trouble,
             "concerns": list(self._concerns(certificates)),
             "sessions": sessions,
-            "failures": sorted(chain(*failures), key=lambda one: -one["time"])[:_FAILURES],
+            "failures": _grouped(chain(*failures)),
             "workers": self._workers(),
             "certificates": certificates,
             "penalties": self._sources.slowed(),
@@ -148,11 +156,13 @@ class Reporter:
                 when = f"expires in {left} days" if left >= 0 else "has expired"
                 yield f"The certificate in {one['path']} {when}: renew it."
         hour = self._history.since_first
-        deaths, limited = hour("deaths"), hour("limited")
+        deaths = hour("deaths")
+        limits = [(name, hits) for name, hits in self._history.limits().items() if hits > 0]
+        limited = ", ".join(f"{name} {hits}" for name, hits in limits if name not in _USUAL)
         if deaths:
             yield f"Workers that died in the last hour: {deaths}. The log says how."
         if limited:
-            yield f"Limits hit in the last hour: {limited}. The log says which and by whom."
+            yield f"Limits hit in the last hour: {limited}. The log says by whom."
         let_in, refused, failed = hour("let_in"), hour("refused"), hour("failed")
         if failed:
             yield (
@@ -172,6 +182,15 @@ class Reporter:
             "times": [round(time, 1) for time in self._history.times],
             "series": {name: list(map(_rounded, self._history.series(name))) for name in SERIES},
         }
+
+
+def _grouped(failures: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the newest failures first, those that are alike in one row, with their number."""
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    for one in sorted(failures, key=lambda one: -one["time"]):
+        row = rows.setdefault((one["user"], one["peer"], one["what"]), {**one, "times": 0})
+        row["times"] += 1
+    return list(islice(rows.values(), _FAILURES))
 
 
 def _rounded(value: float | None) -> float | None:

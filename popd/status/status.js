@@ -4,7 +4,6 @@
 
 (() => {
   const STEP = 10_000; // milliseconds between two looks
-  const HOUR = 3600; // seconds that a plot shows
   const KILO = 1000;
   const updated = document.querySelector(".updated");
   let past = null; // the history from /status.json, and when the page was made
@@ -77,7 +76,8 @@
   const tell = async (figure, part) => {
     if (!past) past = ask("/status.json").then((answer) => answer.json());
     const { history, time } = await past;
-    const at = time - HOUR * (1 - part);
+    const span = Number(figure.parentElement.dataset.span); // seconds that a plot shows
+    const at = time - span * (1 - part);
     let nearest = -1;
     history.times.forEach((moment, index) => {
       if (nearest < 0 || Math.abs(moment - at) < Math.abs(history.times[nearest] - at)) nearest = index;

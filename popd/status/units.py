@@ -20,10 +20,11 @@ def count(value: float) -> str:
 
 def data(octets: float) -> str:
     """Return an amount of data."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if octets < _KILO or unit == "TB":
-            break
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while octets >= _KILO and len(units) > 1:
         octets /= _KILO
+        del units[0]
+    unit = units[0]
     return f"{octets:.0f}\u202f{unit}" if unit == "B" else f"{octets:.3g}\u202f{unit}"
 
 

@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from popd.auth.account import Client
 from popd.auth.guard import CROWD, CROWD_INTERVAL, REMEMBER, TRUST, UNNAMED, Guard
-from popd.auth.penalties import forgive, penalties
-from popd.auth.rules import ACCOUNT, MAX_WAIT, NETWORK, PAIR, SITE
+from popd.auth.penalties import forgive, penalties, slowed
+from popd.auth.rules import ACCOUNT, MAX_WAIT, NETWORK, PAIR, SITE, Keys, state_of
 from popd.auth.tablefile import GuessTable, Shape
 
 if TYPE_CHECKING:
@@ -400,6 +400,37 @@ class UnnamedTests(GuardCase):
             self.clock.advance(MAX_WAIT)
         self.right(ATTACKER)
         self.assertEqual([self.guard.delay(ATTACKER, b"joe") for _ in range(5)], [0] * 5)
+
+
+class SlowedTests(GuardCase):
+    """How many are slowed down, for operators."""
+
+    def test_count(self) -> None:
+        """What is remembered counts only while somebody has to wait for it."""
+        self.assertEqual(slowed(self.table, NOON), 0)
+        self.guess(NETWORK.free)
+        self.assertEqual(slowed(self.table, self.clock.seconds()), 0)
+        self.clock.advance(1)  # what was guessed in one second would be guessed again
+        self.guess(3)
+        self.assertEqual(slowed(self.table, self.clock.seconds()), 1)
+        self.guess(NETWORK.free + 3, ELSEWHERE, b"ann")
+        self.assertEqual(slowed(self.table, self.clock.seconds()), 2)
+        self.assertEqual(slowed(self.table, self.clock.seconds() + DAY), 0)
+
+    def test_estimated(self) -> None:
+        """Of much that is remembered a part is looked at, and the number is about right."""
+        table = GuessTable.in_memory(Shape(4096, 256, 256))
+        keys = Keys(table.key, table.scores.buckets)
+        for number in range(6000):
+            key = keys.of(ACCOUNT, keys.account(b"user-%d" % number))
+            count = ACCOUNT.free + 5 if number % 2 else 1  # every other one has to wait
+            table.scores.put(*key, state_of(NOON + count * ACCOUNT.fades, NOON))
+        found = dict(table.scores)
+        right = slowed(table, NOON, 4096)
+        self.assertEqual(right, sum(ACCOUNT.interval(state, NOON) > 0 for state in found.values()))
+        self.assertGreater(right, 2900)
+        self.assertLess(len(list(table.scores.every(8))), len(found) / 6)
+        self.assertLess(abs(slowed(table, NOON, 512) / right - 1), 0.25)  # five deviations
 
 
 class BoundTests(SynchronousTestCase):

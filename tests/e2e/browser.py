@@ -20,10 +20,38 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-__all__ = ["CHROMIUM", "Browser"]
+__all__ = ["CHROMIUM", "CONTRAST", "Browser"]
 
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 """Its path; empty if there is none."""
+
+CONTRAST: Final = """
+(() => {
+  const channel = (value) =>
+    (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+  const parse = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) =>
+    0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const paper = (element) => {
+    for (let one = element; one; one = one.parentElement) {
+      const colour = parse(getComputedStyle(one).backgroundColor);
+      if (colour.length < 4 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const bad = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!own || !element.checkVisibility()) continue;
+    const [one, other] = [parse(getComputedStyle(element).color), paper(element)]
+      .map(light).sort((a, b) => b - a);
+    const ratio = (one + 0.05) / (other + 0.05);
+    if (ratio < 4.5) bad.push(`${element.outerHTML.slice(0, 80)}: ${ratio.toFixed(2)}`);
+  }
+  return bad;
+})()
+"""
+"""Returns what text has less contrast than WCAG asks for (1.4.3, level AA)."""
 
 
 def _high(descriptor: int) -> int:

@@ -154,7 +154,10 @@ class OneProcess(ServerCase):
         (failure,) = said["failures"]
         self.assertEqual((failure["user"], failure["peer"]), ("alice", "127.0.0.1"))
         self.assertEqual(len(said["sessions"]), 1)
-        self.assertIn("'alice' from 127.0.0.1: ", self.popctl("explain", row["ident"]))
+        self.assertIn(
+            "'alice' from 127.0.0.1: wrong user name or password\n",
+            self.popctl("explain", row["ident"]),
+        )
         self.assertIn("nothing is known", self.popctl("explain", "x-1", status=3))
         log = self.site.root / "some.log"
         log.write_text(f"one\ntwo [{row['ident']}]\nthree\n")

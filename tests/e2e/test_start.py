@@ -143,6 +143,8 @@ class RefusedTests(StartTestCase):
                 ([*good, "--listen-tls", "tls"], "--listen-tls tls"),
                 ([*good, "--listen", "tcp:123456"], "--listen tcp:123456"),
                 ([*good, "--listen", "systemd:domain=INET:index=0"], "systemd"),
+                ([*good, "--status", "tcp:9110"], "--status tcp:9110: whoever reaches this"),
+                ([*good, "--status", "status"], "--status status"),
                 ([*good, "--maildrop", "/srv"], "--maildrop"),
                 ([*good, "--maildrop", "maildir:/srv/{home}"], "{home}"),
             ]
@@ -187,6 +189,7 @@ class RefusedTests(StartTestCase):
                 [
                     ([*good, "--listen", port], f"--listen {port}: cannot listen: Address already"),
                     ([*good, "--listen-tls", port], f"--listen-tls {port}"),
+                    ([*good, "--status", port], f"--status {port}: cannot listen: Address already"),
                     ([*good, "--listen", "tcp:0:interface=192.0.2.1"], "192.0.2.1"),
                     ([*good, "--listen", f"unix:{self.directory}/no/where"], "/no/where"),
                 ],

@@ -253,7 +253,9 @@ class MaildirTests(MaildirTestCase):
             self.deliver(f"new/{number}.h", b"young", modified=LONG_AGO + 1)
             self.deliver(f"cur/{number}.h:2,S", b"older")
         maildrop = self.session()
+        self.assertEqual(maildrop.duplicates, 0)
         uids = maildrop.open().uids
+        self.assertEqual(maildrop.duplicates, 20)
         self.assertEqual(list(uids)[::2], [b"%d.h" % number for number in range(90, 100)])
         for index in range(20):
             self.assertEqual(maildrop.message(index).read(5), (b"older", b"young")[index % 2])

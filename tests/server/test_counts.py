@@ -188,6 +188,12 @@ class JournalTests(ServerCase):
         self.assertEqual(self.number(counts.LOGINS, "USER", "in-use"), 1)
         self.assertEqual(self.number(counts.LOGINS, "USER", "credentials"), 1)
 
+    def test_duplicates(self) -> None:
+        """Duplicates are counted where there are any."""
+        self.factory.journal.duplicates(0)
+        self.factory.journal.duplicates(4)
+        self.assertEqual(self.number(counts.TWINS), 4)
+
     def test_limited(self) -> None:
         """A limit that was hit is counted, also where there is no session."""
         self.factory.journal.limited(None, "192.0.2.1", "max-sessions")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from twisted.logger import capturedLogs, formatEvent
+from twisted.logger import Logger, capturedLogs, formatEvent
 
 from popd.maildrop.interfaces import MaildropPermanentError, MaildropTemporaryError
 from popd.server import visit
+from popd.server.counts import ENDED, LOGINS
 from popd.server.journal import RECENT, Journal
 from popd.server.limits import IDLE_TIMEOUT, LOGIN_SILENCE
-from popd.server.note import _json
+from popd.server.note import Event, _json
+from popd.server.reasons import WORDS, explained
 from popd.server.visit import shown
 from tests.server.helpers import LOGIN, ServerCase
 
@@ -135,7 +137,9 @@ class RefusalTests(JournalCase):
             self.assertEqual((failed["result"], failed["why"]), (result, str(error)))
             self.assertIn(f"(session {failed['session']})\r\n".encode(), wire.value())
             recent = self.factory.journal.recent[-1]
-            self.assertEqual((recent.ident, recent.why), (failed["session"], str(error)))
+            self.assertEqual(
+                recent[1:], (failed["session"], "joe", "192.0.2.1", result, str(error))
+            )
 
     def test_bounded(self) -> None:
         """The last failures are remembered, and no more of them."""
@@ -194,37 +198,75 @@ class NobodyTests(JournalCase):
         self.assertEqual(self.records()[-1]["why"], visit.LOGIN_TIMEOUT_PASSED)
 
 
+class InjectionTests(JournalCase):
+    """An attack has a line of its own."""
+
+    tls = object()
+
+    def test_line(self) -> None:
+        """So has what stands behind STLS."""
+        protocol, _ = self.connect()
+        protocol.dataReceived(b"STLS\r\nCAPA\r\n")
+        self.lose(protocol)
+        self.assertEqual(self.records()[-1]["reason"], visit.STLS_INJECTION)
+
+
 class SchemaTests(JournalCase):
     """``docs/logging.rst`` says what is in each record."""
 
-    def test_fields(self) -> None:
-        """Each event has the fields that the page names, and no others."""
-        page = DOCS.read_text(encoding="utf-8")
+    def setUp(self) -> None:
+        """Read it."""
+        super().setUp()
+        self.page = DOCS.read_text(encoding="utf-8")
+
+    def documented(self) -> dict[str, set[str]]:
+        """Return the events that are documented, with their fields."""
+        events: dict[str, set[str]] = {}
+        for heads, text in re.findall(
+            r"^((?:``[a-z-]+``(?:, )?)+)\n((?:    .*\n)+)", self.page, re.MULTILINE
+        ):
+            fields = set(re.findall(r"``([a-z_]+)``", re.sub(r"\([^)]*\)", "", text)))
+            events |= dict.fromkeys(re.findall(r"``([a-z-]+)``", heads), fields)
+        return events
+
+    def test_events(self) -> None:
+        """Each event that popd writes is documented with the fields that it has, and no others."""
         self.clock.advance(1000)
         for said in (b"", LOGIN + b"DELE 1\r\nQUIT\r\n", b"USER joe\r\nPASS no\r\n"):
             protocol, _ = self.connect()
             protocol.dataReceived(said)
             self.lose(protocol)
+        self.box.trouble = MaildropTemporaryError("no disk")
+        protocol, _ = self.connect()
+        protocol.dataReceived(LOGIN)
         by_master = visit.Visit("x-1", "", 0.0)
         by_master.by = "master root"
         self.factory.journal.let_in(by_master, 0.1)
-        seen = set()
+        Logger("popd.test").info("something else")
+        written: dict[str, set[str]] = {}
         for record in self.records():
-            event = record["event"]
-            seen.add(event)
-            about = re.search(rf"^``{event}``.*\n((?:    .*\n)+)", page, re.MULTILINE)
-            assert about is not None, event
             fields = set(record) - {"time", "level", "event"}
-            named = set(re.findall(r"``([a-z_]+)``", about[1]))
-            self.assertEqual(fields - named, set(), event)
-        self.assertEqual(
-            seen, {"connections", "session", "deleted", "log-in-refused", "log-in-by-master"}
-        )
+            self.assertEqual(written.setdefault(record["event"], fields), fields)
+        self.assertEqual(written, self.documented())
+        self.assertEqual(set(written), set(get_args(Event)))
 
     def test_reasons(self) -> None:
-        """Each reason is explained."""
-        page = DOCS.read_text(encoding="utf-8")
+        """Each reason is explained, and there are no others; so is what came of a log-in."""
         reasons = {getattr(visit, name) for name in visit.__all__ if name.isupper()}
-        self.assertEqual(len(reasons), 14)
-        for reason in reasons:
-            self.assertIn(f"\n``{reason}`` ", page)
+        rows = self.page.partition("Why sessions end\n")[2].partition("What is never logged")[0]
+        self.assertEqual(
+            set(re.findall(r"^``([a-z-]+)`` ", rows, re.MULTILINE)), reasons | {"reason"}
+        )
+        results = {result for _, result in LOGINS.values} - {"success"}
+        (listed,) = re.findall(r"``result`` \(([^)]*)\)", self.page)
+        self.assertEqual(set(re.findall(r"``([a-z-]+)``", listed)), results)
+
+    def test_words(self) -> None:
+        """For whatever goes wrong there are words."""
+        reasons = {reason for (reason,) in ENDED.values} - {"quit", "disconnected", "other"}
+        results = {result for _, result in LOGINS.values} - {"success"}
+        self.assertEqual(set(WORDS), reasons | results)
+        self.assertEqual(explained("in-use", "x"), (WORDS["in-use"], "x"))
+        self.assertEqual(explained("credentials", ""), (WORDS["credentials"], ""))
+        self.assertEqual(explained("credentials", "it is disabled"), ("it is disabled", ""))
+        self.assertEqual(explained("something", ""), ("something", ""))

@@ -282,7 +282,9 @@ class UserTests(LimitCase):
         self.assertFalse(self.boxes["joe"].locked)
         self.assertFalse(protocol.over)
         self.assertEqual(self.book.limits, [("192.0.2.1", "max-sessions-per-user")])
-        self.assertEqual(self.book.recent[-1].why, "--max-sessions-per-user 1 is reached")
+        self.assertEqual(
+            self.book.recent[-1][-2:], ("limit", "--max-sessions-per-user 1 is reached")
+        )
         self.assertEqual(self.log_in("ann")[1].value(), LOGGED_IN)
         self.go(first)
         wire.clear()

@@ -86,14 +86,14 @@ class NoteTests(SynchronousTestCase):
         publisher = LogPublisher(textFileLogObserver(file))
         hasten(publisher, "json")
         log = Logger("popd.test", observer=publisher)
-        note(log, LogLevel.info, "for people", "event", {"user": "a\u2028\n", "count": 1})
+        note(log, LogLevel.info, "for people", "deleted", {"user": "a\u2028\n", "count": 1})
         log.warn("two\nlines {field}", field="x")
         log.failure("broken", Failure(ValueError("why")))
         publisher({"log_format": ""})
         first, second, third = map(json.loads, file.getvalue().splitlines())
         self.assertRegex(first.pop("time"), r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")
         self.assertEqual(
-            first, {"level": "info", "event": "event", "user": "a\u2028\n", "count": 1}
+            first, {"level": "info", "event": "deleted", "user": "a\u2028\n", "count": 1}
         )
         self.assertEqual((second["level"], second["event"]), ("warn", "message"))
         self.assertEqual((second["source"], second["text"]), ("popd.test", "two\nlines x"))

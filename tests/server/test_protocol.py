@@ -26,6 +26,7 @@ from popd.protocol.session import Session
 from popd.server.connection import LINGER, READ_AHEAD, SLICE
 from popd.server.factory import POP3Factory
 from popd.server.limits import IDLE_TIMEOUT, LOGIN_SILENCE, LOGIN_TIMEOUT
+from popd.server.protocol import _LINES
 from popd.server.transfer import CHUNK
 from tests.server.helpers import LOGGED_IN, LOGIN, MAIL, ServerCase, Wire, told
 
@@ -707,6 +708,23 @@ class BackPressureTests(ServerCase):
         self.offload.hold = True
         protocol.dataReceived(b"NOOP\r\nRETR 1\r\nNOOP\r\n")
         self.assertEqual(wire.value(), b"+OK\r\n")
+
+    def test_many_deletions(self) -> None:
+        """Many are written down bit by bit, and others have their turn meanwhile."""
+        lines: list[int] = []
+        self.patch(self.factory.journal, "removed", lambda _, messages: lines.append(len(messages)))
+        self.box.messages[:] = [(b"%d" % number, b"x\n") for number in range(2 * _LINES + 1)]
+        protocol, wire = self.log_in()
+        wire.clear()
+        protocol.dataReceived(b"".join(b"DELE %d\r\n" % n for n in range(1, 2 * _LINES + 2)))
+        for _ in range(50):
+            self.clock.advance(0)
+        protocol.dataReceived(b"QUIT\r\n")
+        self.assertEqual(lines, [_LINES])
+        self.assertFalse(wire.value().endswith(b"+OK bye\r\n"))
+        self.clock.advance(0)
+        self.assertEqual(lines, [_LINES, _LINES, 1])
+        self.assertTrue(wire.value().endswith(b"+OK bye\r\n"))
 
     def test_deletion_waits(self) -> None:
         """Nothing is removed while what was said before QUIT is not read."""
