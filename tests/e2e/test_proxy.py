@@ -1,4 +1,4 @@
-"""Proxies in front of the real server: the real HAProxy, and the real Dovecot."""
+"""Proxies in front of the real server: the real HAProxy, nginx and Dovecot."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import os
 import shutil
 import struct
 import subprocess
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ from twisted.trial.unittest import SkipTest
 from popd.auth import scramkeys
 from tests.e2e.backends import end, reachable
 from tests.e2e.launch import free_port
-from tests.e2e.server import PASSWORDS, Client, RunningServer, ServerCase, until
+from tests.e2e.server import PASSWORDS, Client, RunningServer, ServerCase, stored, until
 
 if TYPE_CHECKING:
     import ssl
@@ -25,6 +27,8 @@ _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"
 HAPROXY = shutil.which("haproxy", path=_PATH)
 DOVECOT = shutil.which("dovecot", path=_PATH)
 POP3_LOGIN = Path("/usr/lib/dovecot/pop3-login")
+NGINX = shutil.which("nginx", path=_PATH)
+NGINX_MAIL = Path("/usr/lib/nginx/modules/ngx_mail_module.so")
 
 PROXY = "127.0.0.1"
 """Where the proxies' connections come from."""
@@ -51,6 +55,23 @@ listen version2
 listen ends_tls
     bind 127.0.0.1:{ports[2]} ssl crt {certificate}
     server popd 127.0.0.1:{port} send-proxy-v2-ssl-cn proxy-v2-options ssl,authority,ssl-cipher
+"""
+
+_NGINX = """
+load_module {module};
+daemon off;
+pid {home}/nginx.pid;
+error_log {home}/nginx.log;
+events {{}}
+mail {{
+    auth_http 127.0.0.1:{asked}/;
+    proxy_protocol on;
+    proxy_pass_error_message on;
+    server {{
+        listen 127.0.0.1:{own_port};
+        protocol pop3;
+    }}
+}}
 """
 
 _DOVECOT = """
@@ -271,6 +292,71 @@ class HeaderTests(ProxyCase):
         with self.raw(LOCAL) as client:
             client.line()
         self.assertEqual(self.complaints(), before)
+
+
+class _AnyPopd(BaseHTTPRequestHandler):
+    """Tells nginx that everybody's mail is where ``server.popd`` is, as a port."""
+
+    def do_GET(self) -> None:
+        """Answer what ``ngx_mail_auth_http_module`` asks."""
+        self.send_response(200)
+        self.send_header("Auth-Status", "OK")
+        self.send_header("Auth-Server", "127.0.0.1")
+        self.send_header("Auth-Port", str(self.server.popd))  # type: ignore[attr-defined]
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+class NginxTests(ProxyCase):
+    """nginx's mail proxy is trusted."""
+
+    options = ("--proxy-protocol", PROXY, "--cleartext-login", "always")
+
+    def setUp(self) -> None:
+        """Start nginx, and whom it asks where mail is."""
+        if NGINX is None or not NGINX_MAIL.exists():
+            raise SkipTest("needs nginx: apt-get install nginx-light libnginx-mod-mail")
+        super().setUp()
+        asked = HTTPServer(("127.0.0.1", 0), _AnyPopd)
+        asked.popd = self.server.port  # type: ignore[attr-defined]
+        thread = threading.Thread(target=asked.serve_forever)
+        thread.start()
+        self.addCleanup(asked.server_close)
+        self.addCleanup(thread.join)
+        self.addCleanup(asked.shutdown)
+        self.port = free_port()
+        configuration = self.site.root / "nginx.conf"
+        configuration.write_text(
+            _NGINX.format(
+                module=NGINX_MAIL,
+                home=self.site.root,
+                asked=asked.server_address[1],
+                own_port=self.port,
+            ),
+            "ascii",
+        )
+        process = subprocess.Popen([NGINX, "-c", str(configuration)])
+        self.addCleanup(end, process)
+        until(lambda: reachable(self.port), "nginx does not listen")
+
+    def test_nginx(self) -> None:
+        """The client's own address is in the log, and it gets its mail."""
+        message = b"Subject: one\n\n..\n"
+        self.site.deliver("alice", message)
+        client = self.connect(self.port)
+        client.log_in()
+        self.assertEqual(stored(client.fetch(1)), message)
+        client.expect(b"QUIT")
+        self.assertLogged("alice", CLIENT)
+
+    def test_wrong_password(self) -> None:
+        """Popd's refusal reaches the client."""
+        client = self.connect(self.port)
+        client.expect(b"USER alice")
+        self.assertTrue(client.ask(b"PASS wrong").startswith(b"-ERR [AUTH]"))
+        self.assertIn(f"user alice, from {CLIENT}, ", self.server.log)
 
 
 class DovecotTests(ProxyCase):
