@@ -110,6 +110,7 @@ class PromptPort(tcp.Port):
         if target is not None:
             for _ in range(_ROOM):
                 target.gate.make_room()
+            target.journal.limited(None, "", "file-descriptors")
             target.gate.sparing.warn(
                 "accept", f"Nobody new is served for a moment: {os.strerror(error.errno or 0)}"
             )

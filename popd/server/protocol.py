@@ -125,8 +125,11 @@ class POP3Protocol(LoginConnection):
         """See `Connection.timed_out`."""
         if not reads:
             self.visit.ends(NOT_READING)
-        else:
-            self.visit.ends(IDLE if self._session.logged_in else LOGIN_TIMEOUT_PASSED)
+            return
+        logged_in = self._session.logged_in
+        self.visit.ends(IDLE if logged_in else LOGIN_TIMEOUT_PASSED)
+        limit = "idle-timeout" if logged_in else "login-timeout"
+        self.factory.journal.limited(self.visit, self.visit.peer, limit)
 
     def broken(self) -> None:
         """See `Connection.broken`."""

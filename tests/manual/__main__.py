@@ -63,7 +63,7 @@ def main() -> int:
         collect(wheels)
         checks: list[tuple[str, Callable[[], None]]] = [
             (
-                "popd is installed, watched and operated",
+                "popd is installed, watched, operated and upgraded",
                 lambda: install(base, Path(place, "popd"), wheels),
             ),
             *(
@@ -97,7 +97,7 @@ def collect(wheels: Path) -> None:
 
 
 def install(base: Path, tree: Path, wheels: Path) -> None:
-    """Carry out the pages about installing and operating."""
+    """Carry out the pages about installing, operating and upgrading."""
     machine = Machine(base, tree)
     shutil.copytree(wheels, tree / "wheels")
     (tree / "etc" / "pip.conf").write_text(
@@ -105,7 +105,7 @@ def install(base: Path, tree: Path, wheels: Path) -> None:
     )
     steps = [
         script((DOCS / page).read_text(encoding="utf-8"))
-        for page in ("install.rst", "operating.rst")
+        for page in ("install.rst", "operating.rst", "upgrading.rst")
     ]
     for step in steps:
         machine.prefetch(step)
@@ -114,7 +114,8 @@ def install(base: Path, tree: Path, wheels: Path) -> None:
         for text in ("It works.", "active", "popd_logins_total", "ok"):
             if text not in said:
                 raise MachineError(f"no {text!r}:\n{said}")
-        machine.run(steps[1])
+        for step in steps[1:]:
+            machine.run(step)
 
 
 def deliver(base: Path, tree: Path, section: str) -> None:

@@ -365,6 +365,7 @@ class TimeoutTests(LimitCase):
         self.assertFalse(wire.disconnecting)
         self.pass_time(3)
         self.assertTrue(wire.disconnecting)
+        self.assertEqual(self.book.limits, [("192.0.2.1", "login-timeout")])
 
     def test_no_limit(self) -> None:
         """Without limits a client may talk, or be silent once logged in, for ever."""
@@ -389,6 +390,7 @@ class TimeoutTests(LimitCase):
         self.assertFalse(wire.disconnecting)
         self.pass_time(2)
         self.assertTrue(wire.disconnecting)
+        self.assertEqual(self.book.limits, [("192.0.2.1", "idle-timeout")])
 
 
 class IntroducedTests(LimitCase):

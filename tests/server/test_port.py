@@ -55,7 +55,10 @@ class Target(Factory):
         self.made: list[Any] = []
         self.clock = Clock()
         self.watch = Watch(self.clock)
-        self.gate = Gate(Limits(), Registry(), Journal(), self.clock)
+        self.limits: list[str] = []
+        self.journal = Journal()
+        self.journal.limited = lambda *said: self.limits.append(said[-1])  # type: ignore[assignment]
+        self.gate = Gate(Limits(), Registry(), self.journal, self.clock)
         self.insider = Insider()
 
     def buildProtocol(self, addr: object) -> Any:
@@ -151,6 +154,8 @@ class PromptTests(PortCase):
             self.assertNotIn(self.prompt, self.reactor.getReaders())
             clock.advance(0.1)
             self.assertIn(self.prompt, self.reactor.getReaders())
+        if self.lobby.target is not None:
+            self.assertEqual(self.target.limits, ["file-descriptors"] * 4)
 
     def test_stopped_while_quiet(self) -> None:
         """A port that was told to accept nobody meanwhile does not go on."""
