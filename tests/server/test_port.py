@@ -57,7 +57,7 @@ class Target(Factory):
         self.watch = Watch(self.clock)
         self.limits: list[str] = []
         self.journal = Journal()
-        self.journal.limited = lambda *said: self.limits.append(said[-1])  # type: ignore[assignment]
+        self.journal.limited = lambda *said: self.limits.append(said[-1])  # type: ignore[method-assign]
         self.gate = Gate(Limits(), Registry(), self.journal, self.clock)
         self.insider = Insider()
 
