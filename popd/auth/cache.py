@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 
     from popd.auth.account import Account
 
-__all__ = ["DEFAULT_TTL", "MAX_ENTRIES", "CredentialCache"]
+__all__ = ["DEFAULT_TTL", "LOOK", "MAX_ENTRIES", "CredentialCache"]
 
 DEFAULT_TTL: Final = 300.0
 """Seconds that verified credentials count: longer than programs take from one poll to the next."""
 
 MAX_ENTRIES: Final = 50_000
 """How many are remembered, at some 600 octets each; beyond that the least recently used go."""
+
+
+LOOK: Final = 0.02
+"""Seconds until it is looked again whether a checker has changed."""
 
 
 class CredentialCache:
@@ -40,6 +44,7 @@ class CredentialCache:
         self._clock = clock
         self._key = secrets.token_bytes(32)
         self._entries: OrderedDict[bytes, tuple[float, IVersioned, object, Account]] = OrderedDict()
+        self._versions: dict[IVersioned, tuple[float, object]] = {}  # and until when they count
 
     def get(self, username: bytes, password: bytes) -> Account | None:
         """Return the account that these credentials were good for, if they still are."""
@@ -50,7 +55,8 @@ class CredentialCache:
         if entry is None:
             return None
         end, checker, version, account = entry
-        if self._clock() >= end or checker.version() != version:
+        now = self._clock()
+        if now >= end or self._version(checker, now) != version:
             del self._entries[digest]
             return None
         self._entries.move_to_end(digest)
@@ -69,6 +75,13 @@ class CredentialCache:
             self._entries.move_to_end(digest)
             if len(self._entries) > MAX_ENTRIES:
                 self._entries.popitem(last=False)
+
+    def _version(self, checker: IVersioned, now: float) -> object:
+        until, version = self._versions.get(checker, (0.0, None))
+        if now >= until:
+            version = checker.version()
+            self._versions[checker] = now + LOOK, version
+        return version
 
     def _digest(self, username: bytes, password: bytes) -> bytes:
         data = b"%d:%b%b" % (len(username), username, password)

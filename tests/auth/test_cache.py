@@ -15,7 +15,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from popd.auth import cache as module
-from popd.auth.cache import CredentialCache
+from popd.auth.cache import LOOK, CredentialCache
 from popd.auth.chain import CheckerChain
 from popd.auth.checkers import PasswordFileChecker
 from popd.auth.interfaces import IVersioned
@@ -82,6 +82,17 @@ class ChainTests(SynchronousTestCase):
         self.checker.answer = UnauthorizedLogin()
         failed = self.chain.requestAvatarId(UsernamePassword(b"joe", b"secret"))
         self.failureResultOf(failed, UnauthorizedLogin)
+        self.assertEqual(self.asked(), 2)
+
+    def test_change_in_a_moment(self) -> None:
+        """It is not looked for a change at every log-in, but in a moment it counts."""
+        self.ask()
+        self.ask()
+        self.checker.current = 2
+        self.ask()
+        self.assertEqual(self.asked(), 1)
+        self.clock.advance(LOOK)
+        self.ask()
         self.assertEqual(self.asked(), 2)
 
     def test_change_while_asking(self) -> None:
