@@ -8,7 +8,7 @@ copyright = author  # noqa: A001 - Sphinx's name
 version = release = __version__
 
 extensions: list[str] = []
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "security-*.rst"]  # security.rst includes those
 smartquotes = False  # what stands here is typed into terminals
 nitpicky = True
 
