@@ -27,7 +27,7 @@ from twisted.logger import Logger
 
 from popd.control import Ask, Channel, Ready, Retire, Stop, channel_factory
 from popd.desk import Process
-from popd.server.reactor import make_lean
+from popd.server.reactor import make_lean, make_steady
 from popd.server.seats import SEATS
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def _fresh_reactor(old: Any) -> Any:
     """Return a reactor of the same kind as *old*, in which nothing has happened yet."""
     fresh = type(old)()
     make_lean(fresh)
+    make_steady(fresh)
     return fresh
 
 

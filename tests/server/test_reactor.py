@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -10,7 +11,7 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from popd.server.reactor import LeanReactor, make_lean
+from popd.server.reactor import LeanReactor, make_lean, make_steady
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,6 +109,27 @@ class LeanTests(SynchronousTestCase):
             poller.poll.side_effect = InterruptedError
             self.reactor.doIteration(None)
         poller.poll.assert_called_once_with(-1, len(self.reactor._selectables))
+
+    def test_steady(self) -> None:
+        """When the time of day is put on or back, what is due comes neither sooner nor later."""
+        now = time.time()
+        self.patch(EPollReactor, "seconds", lambda _: now)
+        make_steady(self.reactor)
+        called: list[float] = []
+        self.reactor.callLater(600, called.append, 600)
+        now += 86_400
+        self.reactor.callLater(0, called.append, 0)
+        self.reactor.runUntilCurrent()
+        now -= 2 * 86_400
+        self.reactor.callLater(0, called.append, 1)
+        self.reactor.runUntilCurrent()
+        self.assertEqual(called, [0, 1])
+
+    def test_not_of_twisted(self) -> None:
+        """What is no reactor of Twisted's keeps its clock."""
+        clock = Clock()
+        make_steady(clock)
+        self.assertEqual(clock.seconds(), 0)
 
     def test_other(self) -> None:
         """Another kind of reactor stays what it is."""
