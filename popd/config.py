@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 from popd.auth.cache import DEFAULT_TTL
+from popd.maildrop.files import Durability
 from popd.maildrop.ground import Missing
 from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW
 from popd.maildrop.user import UserName
@@ -80,6 +81,7 @@ class Settings:
     :param drain_timeout: seconds that sessions may go on when popd is to stop.
     :param log_format: what lines of the log are, for people or for programs.
     :param clock_skew: seconds that the clocks of machines that share the mail may differ.
+    :param durability: what QUIT waits for when it has removed messages.
     :param max_sessions: how many connections there may be; for this and what follows 0 is no limit.
     :param max_sessions_per_ip: how many from one IPv4 address, or IPv6 /64.
     :param max_sessions_per_user: how many one user may have.
@@ -112,6 +114,7 @@ class Settings:
     auth_cache_ttl: float = DEFAULT_TTL
     cache_size: float = DEFAULT_CACHE_SIZE
     clock_skew: float = DEFAULT_CLOCK_SKEW
+    durability: Durability = "full"
     drain_timeout: float = DRAIN_TIMEOUT
     max_sessions: int = SESSIONS
     max_sessions_per_ip: int = PER_ADDRESS
@@ -135,6 +138,7 @@ _CHOICES: Final = {
     "cleartext-login": get_args(CleartextLogin),
     "missing-maildrop": get_args(Missing),
     "log-format": get_args(LogFormat),
+    "durability": get_args(Durability),
 }
 
 _NUMBERS: Final = frozenset(key for key in DEFAULTS if isinstance(DEFAULTS[key], float))

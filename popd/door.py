@@ -85,7 +85,9 @@ class Door:
             """What is known of wrong guesses, by all processes together."""
         with starting("--maildrop"):
             recent = SnapshotCache(settings.cache_size * _MEGABYTE, settings.clock_skew)
-            store = MaildirStore.from_template(settings.maildrop, settings.missing_maildrop, recent)
+            store = MaildirStore.from_template(
+                settings.maildrop, settings.missing_maildrop, recent, settings.durability
+            )
         if not store.survey():
             _log.warn(
                 "{path} is no directory; is it not mounted? Nobody gets mail", path=store.fixed

@@ -33,7 +33,7 @@ from popd.reload import Plan, Reloader
 from popd.serve import DRAIN_TIMEOUT
 from popd.server.limits import IDLE_TIMEOUT, LOGIN_TIMEOUT, PER_ADDRESS, SESSIONS
 from popd.server.note import LogFormat, hasten
-from popd.server.reactor import make_lean
+from popd.server.reactor import make_lean, make_steady
 from popd.workers import Supervisor
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ _HELP: Final = {
     f"  (default: {DEFAULT_CACHE_SIZE:g})",
     "clock-skew": "Seconds that the clocks of machines that share the mail may differ.  (default:"
     f" {DEFAULT_CLOCK_SKEW:g})",
+    "durability": "When QUIT is answered after deletions: full once they would survive a power cut,"
+    " fast before that.  (default: full)",
     "drain-timeout": "Seconds that sessions may go on when popd is to stop.  (default:"
     f" {DRAIN_TIMEOUT:g})",
     "max-sessions": "How many connections there may be at the same time, in all processes together;"
@@ -375,6 +377,7 @@ def build(options: Options, reactor: Any) -> Server:
         password = demo.prepare(demo.DIRECTORY) if options["demo"] else ""
     server = Server(reactor, log_format=settings.log_format)
     plan = Plan.of(settings)
+    make_steady(reactor)
     if plan.alone:
         make_lean(reactor)
     for one in plan.places():

@@ -18,6 +18,7 @@ from popd import __version__, demo
 from popd.config import DEFAULTS
 from popd.door import Door
 from popd.listen import Purpose, StartError
+from popd.maildrop.user import UserName
 from popd.reload import _limits
 from popd.tap import Options, Server, build
 from popd.workers import Supervisor
@@ -182,6 +183,14 @@ class BuildTests(TapTestCase):
             door: Any = Door(parsed(*MINIMUM, *options).settings)
             cache = door._realm._store._cache
             self.assertEqual((cache._octets, cache.margin), (octets, margin))
+
+    def test_durability(self) -> None:
+        """Deletions survive a power cut unless that is not wanted."""
+        for options, durability in ((), "full"), (("--durability", "fast"), "fast"):
+            store: Any = Door(parsed(*MINIMUM, *options).settings)._realm._store
+            self.assertEqual(store.maildrop(UserName("joe"))._durability, durability)
+        with self.assertRaises(StartError):
+            parsed(*MINIMUM, "--durability", "slow")
 
     def offered(self, *arguments: str) -> set[str]:
         """Return which ways to log in are offered."""

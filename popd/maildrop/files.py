@@ -11,11 +11,13 @@ import os
 import stat
 from contextlib import suppress
 from io import FileIO
+from typing import Literal
 
 from popd.maildrop.interfaces import MaildropTemporaryError
 
 __all__ = [
     "READ",
+    "Durability",
     "open_directory",
     "open_regular",
     "replace_file",
@@ -27,6 +29,9 @@ __all__ = [
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """The flags that everything in a Maildir is opened with."""
+
+Durability = Literal["full", "fast"]
+"""What QUIT waits for: that deletions are on the disk, or only that the kernel knows of them."""
 
 
 def shown(path: bytes) -> str:

@@ -6,9 +6,9 @@ has other things to do calls it from another thread; calls on one maildrop never
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IMaildrop",
     "IMaildropStore",
+    "IPlacedMaildrop",
     "IPromptMaildrop",
     "IRelocatingStore",
     "MaildropError",
@@ -27,7 +28,11 @@ __all__ = [
     "MaildropTemporaryError",
     "Message",
     "MessageGoneError",
+    "Place",
 ]
+
+Place: TypeAlias = "tuple[object, str]"
+"""The disk that a maildrop is on, and where it is there, as it may stand in a log line."""
 
 
 class MaildropError(Exception):
@@ -123,6 +128,12 @@ class IPromptMaildrop(IMaildrop):
 
     def release_promptly() -> bool:
         """Do what ``release`` does and return True, or return False if it might take time."""
+
+
+class IPlacedMaildrop(IMaildrop):
+    """A maildrop on one of several disks, which may hang while others do not."""
+
+    place = Attribute("The `Place`.  To find it out touches no disk.")
 
 
 class IMaildropStore(Interface):

@@ -19,6 +19,7 @@ from popd.maildrop import facts
 from popd.maildrop.files import open_regular, shown, sync_directory, temporary
 from popd.maildrop.ground import Ground
 from popd.maildrop.interfaces import (
+    IPlacedMaildrop,
     IPromptMaildrop,
     MaildropError,
     MaildropInUseError,
@@ -27,6 +28,7 @@ from popd.maildrop.interfaces import (
 )
 from popd.maildrop.local import is_local
 from popd.maildrop.lock import MaildropLock
+from popd.maildrop.mounts import disk_of
 from popd.maildrop.scan import DIRECTORIES, PASSES, directory_key, scan
 from popd.maildrop.snapshots import SnapshotCache
 from popd.maildrop.stock import NOTHING
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from io import FileIO
 
+    from popd.maildrop.files import Durability
+    from popd.maildrop.interfaces import Place
     from popd.maildrop.scan import Key
     from popd.maildrop.snapshots import Opened
     from popd.maildrop.stock import Stock
@@ -57,7 +61,7 @@ _LARGE: Final = 1000
 """From so many messages on, the listings are rendered where it may take time."""
 
 
-@implementer(IPromptMaildrop)
+@implementer(IPromptMaildrop, IPlacedMaildrop)
 class Maildir:
     """The maildrop of one user, in the Maildir at *root*.
 
@@ -67,16 +71,34 @@ class Maildir:
     :param ground: the directory that it stands on, which knows whether it may be missing.  By
         default it may not.
     :param cache: the maildrops that were opened lately.  By default, nothing is remembered.
+    :param durability: whether what `commit` calls removed stays removed after a power cut.
     """
 
-    __slots__ = ("_cache", "_doubtful", "_ground", "_ledger", "_lock", "_opened", "_paths", "_root")
+    __slots__ = (
+        "_cache",
+        "_doubtful",
+        "_durability",
+        "_ground",
+        "_ledger",
+        "_lock",
+        "_opened",
+        "_paths",
+        "_place",
+        "_root",
+    )
 
     def __init__(
-        self, root: bytes, ground: Ground | None = None, cache: SnapshotCache | None = None
+        self,
+        root: bytes,
+        ground: Ground | None = None,
+        cache: SnapshotCache | None = None,
+        durability: Durability = "full",
     ) -> None:
         self._root = root
         self._ground = ground or Ground(os.path.dirname(root), "error")
         self._cache = cache or SnapshotCache()
+        self._durability = durability
+        self._place: Place | None = None
         self._lock = MaildropLock(root)
         self._ledger = _NO_LEDGER
         self._opened: Opened | None = None
@@ -159,33 +181,31 @@ class Maildir:
         return self._wherever_it_is(index, self._open)
 
     def commit(self, deleted: Iterable[int]) -> Collection[int]:
-        """See `IMaildrop.commit`.  What counts as removed stays removed after a power cut."""
+        """See `IMaildrop.commit`.
+
+        With full durability what counts as removed stays removed after a power cut, whoever it was
+        that removed it.
+        """
         indices = set(deleted)
         for index in indices:
             self._has(index)
         failures: dict[int, MaildropTemporaryError] = {}
-        gone: list[int] = []
-        for directory, messages in self._unlink(indices, gone, failures).items():
-            try:
-                with temporary(directory):
-                    sync_directory(directory)
-            except MaildropTemporaryError as error:
-                failures |= dict.fromkeys(messages, error)
-            else:
-                gone += messages
-        failures |= self._retire(gone)
+        removed = self._unlink(indices, failures)
+        if self._durability == "full":
+            failures |= self._sync(removed)
+        failures |= self._retire(indices - failures.keys())
         if failures:
             first = next(iter(failures.values()))
             _log.warning("%d messages not removed; %s", len(failures), first)
         return failures
 
     def _unlink(
-        self, indices: Iterable[int], gone: list[int], failures: dict[int, MaildropTemporaryError]
+        self, indices: Iterable[int], failures: dict[int, MaildropTemporaryError]
     ) -> dict[bytes, list[int]]:
-        """Unlink messages; return them by directory.  Take note of those gone, and of failures."""
+        """Unlink messages; return them by the directories they were in.  Take note of failures."""
         # Duplicates last: the ledger must be safe before one goes, and the others make room for it.
         twins = self._stock.twins
-        unlinked: dict[bytes, list[int]] = defaultdict(list)
+        removed: dict[bytes, list[int]] = defaultdict(list)
         for index in sorted(indices, key=lambda index: (index in twins, index)):
             try:
                 if index in twins:
@@ -193,12 +213,24 @@ class Maildir:
                 directory = self._wherever_it_is(index, self._remove)
             except MaildropTemporaryError as error:
                 failures[index] = error
-            except MessageGoneError:
-                gone.append(index)
+            except MessageGoneError:  # another program was there first, and where is not known
+                for name in DIRECTORIES:
+                    removed[self._root + b"/" + name].append(index)
             else:
                 self._paths[index] = None
-                unlinked[directory].append(index)
-        return unlinked
+                removed[directory].append(index)
+        return removed
+
+    def _sync(self, removed: dict[bytes, list[int]]) -> dict[int, MaildropTemporaryError]:
+        """Make removals durable, with one fsync for each directory; return what went wrong."""
+        failures: dict[int, MaildropTemporaryError] = {}
+        for directory, messages in removed.items():
+            try:
+                with temporary(directory):
+                    sync_directory(directory)
+            except MaildropTemporaryError as error:
+                failures |= dict.fromkeys(messages, error)
+        return failures
 
     def release(self) -> None:
         """See `IMaildrop.release`."""
@@ -213,6 +245,13 @@ class Maildir:
             self._lock.release()
             self._paths = {}
             self._doubtful = False
+
+    @property
+    def place(self) -> Place:
+        """See `IPlacedMaildrop.place`.  It stays what it was, whatever is mounted meanwhile."""
+        if self._place is None:
+            self._place = disk_of(self._root), shown(self._root)
+        return self._place
 
     @property
     def duplicates(self) -> int:

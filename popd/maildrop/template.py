@@ -16,6 +16,7 @@ from popd.maildrop.snapshots import SnapshotCache
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from popd.maildrop.files import Durability
     from popd.maildrop.user import UserName
 
 __all__ = ["MaildirStore"]
@@ -35,13 +36,19 @@ class MaildirStore:
     :param parts: the path's text, and at every second place the name of a placeholder.
     :param missing: what a Maildir that does not exist is: ``empty``, or an ``error``.
     :param cache: the maildrops that were opened lately.
+    :param durability: see `Maildir`.
     """
 
     def __init__(
-        self, parts: Sequence[str], missing: Missing = "empty", cache: SnapshotCache | None = None
+        self,
+        parts: Sequence[str],
+        missing: Missing = "empty",
+        cache: SnapshotCache | None = None,
+        durability: Durability = "full",
     ) -> None:
         self._template = _Template(parts)
         self._cache = cache or SnapshotCache()
+        self._durability = durability
         head = parts[0] if len(parts) == 1 else parts[0].rpartition("/")[0]
         self.fixed = head.rstrip("/") or "/"
         """The directory that all the Maildirs are in: the template up to its first placeholder.
@@ -50,7 +57,11 @@ class MaildirStore:
 
     @classmethod
     def from_template(
-        cls, template: str, missing: str = "empty", cache: SnapshotCache | None = None
+        cls,
+        template: str,
+        missing: str = "empty",
+        cache: SnapshotCache | None = None,
+        durability: Durability = "full",
     ) -> MaildirStore:
         """Read a template such as ``maildir:/srv/mail/{domain}/{local}/Maildir``.
 
@@ -61,7 +72,7 @@ class MaildirStore:
         if missing not in get_args(Missing):
             raise ValueError(f"a missing maildrop is either empty or error, not {missing!r}")
         parts = _parse(template)
-        return cls(parts, "error" if missing == "error" else "empty", cache)
+        return cls(parts, "error" if missing == "error" else "empty", cache, durability)
 
     def survey(self) -> bool:
         """Look whether `fixed` is there, and remember which directory it is.
@@ -76,7 +87,7 @@ class MaildirStore:
 
         A name that could lead out of the template's tree has no place, wherever it comes from.
         """
-        return Maildir(self._template.path(user), self._ground, self._cache)
+        return self._at(self._template.path(user), self._ground)
 
     def path(self, user: UserName, place: str = "") -> bytes:
         """Return where the Maildir of *user* is: in *place*, if that is given, a template as well.
@@ -97,7 +108,10 @@ class MaildirStore:
         """
         path = self.path(user, place)
         inside = path.startswith(_encoded(self.fixed.rstrip("/") + "/")) and b"/../" not in path
-        return Maildir(path, self._ground if inside else None, self._cache)
+        return self._at(path, self._ground if inside else None)
+
+    def _at(self, path: bytes, ground: Ground | None) -> Maildir:
+        return Maildir(path, ground, self._cache, self._durability)
 
 
 @lru_cache(_REMEMBERED)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
 
 from popd.maildrop.interfaces import (
     MaildropTemporaryError,
     MessageGoneError,
 )
+from popd.maildrop.maildir import Maildir
 from tests.maildrop.helpers import LONG_AGO, MaildirTestCase, read_all
-
-if TYPE_CHECKING:
-    from popd.maildrop.maildir import Maildir
 
 
 class SessionTestCase(MaildirTestCase):
@@ -258,13 +255,36 @@ class CommitTests(SessionTestCase):
 
     def test_durable(self) -> None:
         """Each directory that lost a file is synced once, after its last removal, no other."""
+        log = self.watch()
+        self.maildrop.commit([1, 2])
+        self.assertEqual(sorted(log[:2]), ["/2.h:2,", "/3.h:2,S"])
+        self.assertEqual(log[2:], ["/cur"])
+
+    def watch(self) -> list[str]:
+        """Return what is removed and synced from now on, as it happens."""
         log: list[str] = []
         for call in ("unlink", "fsync"):
             for name in ("/new", "/cur", "/1.h", "/2.h:2,", "/3.h:2,S"):
                 self.meanwhile(call, name, lambda n=name: log.append(n))  # type: ignore[misc]
-        self.maildrop.commit([1, 2])
-        self.assertEqual(sorted(log[:2]), ["/2.h:2,", "/3.h:2,S"])
-        self.assertEqual(log[2:], ["/cur"])
+        return log
+
+    def test_removed_by_others(self) -> None:
+        """What another program has removed already is made durable as well, wherever it was."""
+        self.two.unlink()
+        log = self.watch()
+        self.assertEqual(len(self.maildrop.commit([1])), 0)
+        self.assertEqual(sorted(log), ["/cur", "/new"])
+
+    def test_fast(self) -> None:
+        """Where durability is not wanted nothing is synced, and no failure to do so matters."""
+        self.maildrop.release()
+        self.maildrop = Maildir(self.root, cache=self.cache(), durability="fast")
+        self.addCleanup(self.maildrop.release)
+        self.maildrop.open()
+        log = self.watch()
+        self.inject("fsync", errno.EIO, "")
+        self.assertEqual(len(self.maildrop.commit([0, 1, 2])), 0)
+        self.assertEqual(sorted(log), ["/1.h", "/2.h:2,", "/3.h:2,S"])
 
     def test_sync_fails(self) -> None:
         """Removals that cannot be made durable are counted as failed, others are not."""
