@@ -22,6 +22,7 @@ from popd.maildrop.interfaces import (
 from popd.protocol.events import Authenticate, Lookup, Problem
 from popd.server.bindings import client_certificate, tls_connection, tls_shown
 from popd.server.guest import Guest
+from popd.server.offload import OverdueError
 from popd.server.visit import shown
 
 if TYPE_CHECKING:
@@ -30,13 +31,14 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
     from twisted.python.failure import Failure
 
+    from popd.maildrop.interfaces import Place
     from popd.protocol.snapshot import Snapshot
     from popd.server.factory import POP3Factory
     from popd.server.protocol import POP3Protocol
 
     Refusal = UnauthorizedLogin | LoginTooSoonError | MaildropError | AuthTemporaryError
 
-__all__ = ["LoginConnection", "problem_of"]
+__all__ = ["LoginConnection", "place_of", "problem_of"]
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -124,7 +126,7 @@ class LoginConnection(Guest):
             maildrop = cast("IMaildrop", avatar)
             prompt = IPromptMaildrop(maildrop, None)
             at_once = prompt.open_promptly() if prompt else None
-            snapshot = await self._off(maildrop.open) if at_once is None else at_once
+            snapshot = await self._off(maildrop, maildrop.open) if at_once is None else at_once
         except (UnauthorizedLogin, LoginTooSoonError, MaildropError, AuthTemporaryError) as error:
             self._shut_out(claim, error)
         except CancelledError:
@@ -187,18 +189,34 @@ class LoginConnection(Guest):
 
     def _let_go(self, maildrop: IMaildrop) -> None:
         """Let go of a maildrop, which takes its time."""
-        self.factory.offload(maildrop.release).addErrback(
-            lambda failure: self.log.failure("Maildrop not released", failure)
-        )
+        self.factory.offload.later(place_of(maildrop), maildrop.release)
 
     async def _off(
         self,
+        maildrop: IMaildrop,
         function: Callable[Arguments, Result],
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
     ) -> Result:
-        """Do file work off the reactor's thread.  Until it is done, nothing else happens."""
-        return await self.wait(self.factory.offload(function, *args, **kwargs))
+        """Do file work off the reactor's thread.  Until it is done, nothing else happens.
+
+        :param maildrop: what it is on.
+        :raises OverdueError: it may go on for ever; the maildrop is not this session's any more.
+        """
+        try:
+            return await self.wait(
+                self.factory.offload(place_of(maildrop), function, *args, **kwargs)
+            )
+        except OverdueError:
+            self._holding = False
+            self._let_go(maildrop)
+            raise
+
+
+def place_of(maildrop: IMaildrop) -> Place:
+    """Return where a maildrop is.  All that do not say so are on one disk."""
+    place: Place = getattr(maildrop, "place", (None, str(id(maildrop))))
+    return place
 
 
 def problem_of(error: MaildropError | AuthTemporaryError | LoginTooSoonError) -> Problem:

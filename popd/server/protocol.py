@@ -29,7 +29,8 @@ from popd.protocol.events import (
 from popd.protocol.message import encode
 from popd.protocol.trace import trace
 from popd.server.bindings import tls_reason
-from popd.server.login import LoginConnection, problem_of
+from popd.server.login import LoginConnection, place_of, problem_of
+from popd.server.offload import OverdueError
 from popd.server.transfer import Transfer
 from popd.server.visit import (
     IDLE,
@@ -207,7 +208,13 @@ class POP3Protocol(LoginConnection):
         """Send a message, as fast as the disk gives it and the client reads it."""
         begun = self._clock.seconds()
         try:
-            transfer, piece = await self._off(Transfer.begin, self._maildrop, send)
+            transfer, piece = await self._off(self._maildrop, Transfer.begin, self._maildrop, send)
+        except OverdueError as error:
+            self._refuse(error)
+            self.step()  # which says so
+            self.visit.ends(READ_ERROR, str(error))
+            self.end()
+            return
         except MaildropError as error:
             self._refuse(error)
             return
@@ -219,7 +226,7 @@ class POP3Protocol(LoginConnection):
                     self._message_sent(send, transfer.octets, begun)
                     return
                 await self.until_read()
-                piece = await self._off(transfer.next)
+                piece = await self._off(self._maildrop, transfer.next)
         except MaildropError as error:
             # The client must not take the part that it has for the whole.
             self.log.error(
@@ -232,7 +239,8 @@ class POP3Protocol(LoginConnection):
         else:
             self.end()  # nobody reads any more
         finally:
-            transfer.close()
+            if not transfer.done:  # to close a file may take time, too
+                self.factory.offload.later(place_of(self._maildrop), transfer.close)
             self.factory.gate.downloaded(self.visit, transfer.octets)
 
     def _send_piece(self) -> bool:
@@ -293,7 +301,17 @@ class POP3Protocol(LoginConnection):
             self.end()
             return
         self._holding = False
-        stuck = await self._off(_update, self._maildrop, deleted)
+        try:
+            stuck = await self._off(self._maildrop, _update, self._maildrop, deleted)
+        except OverdueError as error:
+            self.log.error(
+                "Session {ident}: whether {count} messages are removed is not known: {error}",
+                ident=self.visit.ident,
+                count=len(deleted),
+                error=error,
+            )
+            self._session.committed(len(deleted))
+            return
         uids, sizes = self._snapshot.uids, self._snapshot.sizes
         removed = [(uids[index].decode("ascii"), sizes[index]) for index in sorted(deleted - stuck)]
         for first in range(0, len(removed), _LINES):

@@ -27,6 +27,7 @@ from popd.server.limits import Gate, Limits, Registry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from popd.maildrop.interfaces import IMaildropStore, Place
     from popd.server.protocol import POP3Protocol
 
 MAIL = [
@@ -50,13 +51,20 @@ class Held:
         self.hold = False
         self.waiting: list[tuple[Deferred[Any], Callable[[], Any]]] = []
 
-    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:
+    def __call__(
+        self, place: Place, function: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Deferred[Any]:
         """Take a piece of work."""
+        del place
         if not self.hold:
             return maybeDeferred(function, *args, **kwargs)
         done: Deferred[Any] = Deferred()
         self.waiting.append((done, lambda: function(*args, **kwargs)))
         return done
+
+    def later(self, place: Place, function: Callable[[], object]) -> None:
+        """Take a piece of work that nobody waits for."""
+        self(place, function)
 
     def go(self) -> None:
         """Do the piece of work that has waited longest."""
@@ -126,7 +134,7 @@ class ServerCase(SynchronousTestCase):
         chain = CheckerChain(checkers)
         journal = Journal()
         self.factory = POP3Factory(
-            Portal(MaildropRealm(MemoryStore({"joe": self.box})), [chain]),
+            Portal(MaildropRealm(self.mail_store()), [chain]),
             self.offload,  # type: ignore[arg-type]
             self.clock,
             cleartext_login=self.cleartext_login,
@@ -134,6 +142,10 @@ class ServerCase(SynchronousTestCase):
             journal=journal,
             gate=Gate(self.limits, Registry(), journal, self.clock),
         )
+
+    def mail_store(self) -> IMaildropStore:
+        """Return where the mail is."""
+        return MemoryStore({"joe": self.box})
 
     def connect(self, peer: str = "192.0.2.1") -> tuple[POP3Protocol, Wire]:
         """Open a connection and read the greeting."""
