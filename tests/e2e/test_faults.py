@@ -40,17 +40,21 @@ class FaultCase(ServerCase):
         super().setUp()
         self.files = [self.site.deliver("alice", message) for message in MAIL]
 
-    def inject(self, calls: str, fault: str, path: Path | None = None) -> Callable[[], str]:
+    def inject(
+        self, calls: str, fault: str, path: Path | None = None, thread: int = 0
+    ) -> Callable[[], str]:
         """From now on, let system calls of the server fail.
 
         :param calls: which calls.
         :param fault: how and when they fail, as strace puts it.
         :param path: the file that the calls must be about, or None for any.
+        :param thread: the only thread that they fail for, or 0 for all.
         :return: a function that ends it, and returns what the calls were.
         """
         trace = self.site.root / "strace"
         trace.unlink(missing_ok=True)
-        command = ["strace", "-f", "-p", str(self.server.process.pid), "-o", str(trace)]
+        whose = ["-p", str(thread)] if thread else ["-f", "-p", str(self.server.process.pid)]
+        command = ["strace", *whose, "-o", str(trace)]
         command += ["-e", f"trace={calls}", "-e", f"inject={calls}:{fault}"]
         if path is not None:
             command += ["-P", str(path)]

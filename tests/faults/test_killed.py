@@ -1,0 +1,106 @@
+"""The server is killed at any system call, from log-in to the answer to QUIT."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.e2e.server import LIMIT
+from tests.e2e.test_faults import MAIL, FaultCase
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+POINTS = int(os.environ.get("POPD_KILLS", "3"))
+"""At how many system calls it is killed; 0 is all, as in ``python -m tests.faults kills``."""
+
+SECOND = 1.0
+"""How long the next log-in may take, in seconds."""
+
+
+class KillTests(FaultCase):
+    """Two of four messages are fetched and deleted, and somewhere on the way the server dies."""
+
+    def threads(self) -> list[int]:
+        """Return the ids of the server's threads, the oldest first."""
+        tasks = Path(f"/proc/{self.server.process.pid}/task")
+        return sorted(int(path.name) for path in tasks.iterdir())
+
+    def warm(self) -> None:
+        """Have all threads begin that a session needs."""
+        with self.logged_in("bob") as client:
+            client.expect(b"QUIT")
+
+    def session(self) -> None:
+        """Do what a client does, until the server is gone."""
+        with contextlib.suppress(AssertionError, OSError), self.tls_client() as client:
+            client.log_in()
+            client.fetch(1)
+            for command in (b"DELE 1", b"DELE 3", b"QUIT"):
+                client.expect(command)
+
+    def points(self) -> list[tuple[int, int]]:
+        """Return all system calls of a session: the thread, and how many it had made by then."""
+        self.warm()
+        detach = self.inject("all", "signal=SIGKILL:when=65535")
+        self.session()
+        calls = re.findall(r"^(\d+) +\w+\(", detach(), re.MULTILINE)
+        counts = Counter(map(int, calls))
+        return [
+            (place, call)
+            for place, thread in enumerate(self.threads())
+            for call in range(1, counts[thread] + 1)
+        ]
+
+    def some(self, points: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Yield some of the points, evenly spread, or all."""
+        number = POINTS or len(points)
+        for place in range(number):
+            yield points[(2 * place + 1) * len(points) // (2 * number)]
+
+    def test_everywhere(self) -> None:
+        """Nothing is gone that was not deleted, no unique-id is another, and nobody has to help.
+
+        The next log-in takes less than a second.
+        """
+        points = self.points()
+        self.assertGreater(len(points), 50)
+        killed = 0
+        for place, call in self.some(points):
+            for file in self.site.messages("alice"):
+                file.unlink()
+            self.files = [self.site.deliver("alice", message) for message in MAIL]
+            self.files[2] = self.files[2].rename(
+                self.site.maildir("alice") / "cur" / f"{self.files[2].name}:2,S"
+            )
+            self.warm()
+            detach = self.inject("all", f"signal=SIGKILL:when={call}", thread=self.threads()[place])
+            self.session()
+            detach()
+            if self.server.process.poll() is None:
+                self.server.kill()
+            else:
+                killed += 1
+            self.server.process.wait(LIMIT)
+            left = self.left()
+            self.assertLessEqual({2, 4}, {*left}, (place, call))
+            self.server = self.start()
+            self.assert_as_it_was(left)
+        # How many calls there are differs a little from session to session.
+        self.assertGreaterEqual(killed, 0.8 * (POINTS or len(points)))
+
+    def assert_as_it_was(self, left: list[int]) -> None:
+        """Check that the next session begins at once and finds the messages that are left."""
+        began = time.monotonic()
+        with self.logged_in() as client:
+            self.assertLess(time.monotonic() - began, SECOND)
+            client.expect(b"UIDL")
+            found = {line.split()[1].decode() for line in client.body().splitlines()}
+            expected = {self.files[number - 1].name.partition(":")[0] for number in left}
+            self.assertEqual(found, expected)
+            client.expect(b"QUIT")

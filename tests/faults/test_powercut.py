@@ -1,0 +1,84 @@
+"""The power fails right after QUIT was answered."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING
+
+from tests.e2e.server import ServerCase
+from tests.faults.powercut import Disk
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CUTS = int(os.environ.get("POPD_CUTS", "5"))
+"""How often the power is cut; ``python -m tests.faults cuts`` does it a hundred times."""
+
+
+def unique_id(file: Path) -> bytes:
+    """Return the unique-id of a message."""
+    return file.name.partition(":")[0].encode()
+
+
+class PowerCutTests(ServerCase):
+    """Messages are deleted, and then the machine is off."""
+
+    options = ("--clock-skew", "0")
+
+    def setUp(self) -> None:
+        """Have Maildirs on a disk whose power can be cut."""
+        super().setUp()
+        self.maildir = self.site.maildir("alice")
+        stack = contextlib.ExitStack()
+        self.disk = stack.enter_context(Disk(self.maildir, self.site.root / "disk"))
+        self.addCleanup(stack.close)
+        for directory in ("tmp", "new", "cur"):
+            (self.maildir / directory).mkdir()
+
+    def unique_ids(self) -> list[bytes]:
+        """Return what UIDL says in a session, which has to begin within a second."""
+        began = time.monotonic()
+        with self.logged_in() as client:
+            self.assertLess(time.monotonic() - began, 1.0)
+            client.expect(b"UIDL")
+            ids = [line.split()[1] for line in client.body().splitlines()]
+            client.expect(b"QUIT")
+        return ids
+
+    def cut(self) -> tuple[int, int]:
+        """Delete two of three messages, in `new` and in `cur`, and cut the power behind QUIT's +OK.
+
+        :return: how many messages are back, and how many too few are there.
+        """
+        files = [self.site.deliver("alice", b"Subject: %d\n\nx\n" % number) for number in range(3)]
+        files[1] = files[1].rename(self.maildir / "cur" / f"{files[1].name}:2,S")
+        self.disk.sync()
+        before = self.unique_ids()
+        deleted = {unique_id(file) for file in files[:2]}
+        with self.logged_in() as client:
+            for uid in deleted:
+                client.expect(b"DELE %d" % (before.index(uid) + 1))
+            client.expect(b"QUIT", b"+OK")
+        self.disk.cut()
+        stayed = {unique_id(file) for file in self.site.messages("alice")}
+        self.assertEqual([uid for uid in before if uid in stayed], self.unique_ids())
+        return len(deleted & stayed), len({*before} - deleted - stayed)
+
+    def cuts(self, times: int) -> tuple[int, int]:
+        """Do that so many times; return after how many messages were back, or too few."""
+        results = [self.cut() for _ in range(times)]
+        return sum(back > 0 for back, _ in results), sum(lost > 0 for _, lost in results)
+
+    def test_full(self) -> None:
+        """What QUIT said is deleted stays so, and nothing else is gone."""
+        self.assertEqual(self.cuts(CUTS), (0, 0))
+
+    def test_fast(self) -> None:
+        """With ``--durability fast`` it does not: so the test above can fail."""
+        self.server.stop()
+        self.server = self.start(*self.options, "--durability", "fast")
+        back, lost = self.cuts(CUTS)
+        self.assertGreater(back, 0)
+        self.assertEqual(lost, 0)
