@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import subprocess
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from tests.e2e.server import LIMIT
 from tests.e2e.test_faults import MAIL, FaultCase
 
 if TYPE_CHECKING:
@@ -21,6 +21,19 @@ POINTS = int(os.environ.get("POPD_KILLS", "3"))
 
 SECOND = 1.0
 """How long the next log-in may take, in seconds."""
+
+
+class Point(NamedTuple):
+    """A system call."""
+
+    thread: int
+    """How many threads are older than the one that makes it."""
+
+    call: str
+    """Its name."""
+
+    which: int
+    """The how many-th of this name it is in this thread, as strace counts."""
 
 
 class KillTests(FaultCase):
@@ -44,20 +57,20 @@ class KillTests(FaultCase):
             for command in (b"DELE 1", b"DELE 3", b"QUIT"):
                 client.expect(command)
 
-    def points(self) -> list[tuple[int, int]]:
-        """Return all system calls of a session: the thread, and how many it had made by then."""
+    def points(self) -> list[Point]:
+        """Return all system calls of a session."""
         self.warm()
         detach = self.inject("all", "signal=SIGKILL:when=65535")
         self.session()
-        calls = re.findall(r"^(\d+) +\w+\(", detach(), re.MULTILINE)
-        counts = Counter(map(int, calls))
-        return [
-            (place, call)
-            for place, thread in enumerate(self.threads())
-            for call in range(1, counts[thread] + 1)
-        ]
+        threads = self.threads()
+        made: Counter[tuple[str, str]] = Counter()
+        points = []
+        for thread, call in re.findall(r"^(\d+) +(\w+)\(", detach(), re.MULTILINE):
+            made[thread, call] += 1
+            points.append(Point(threads.index(int(thread)), call, made[thread, call]))
+        return points
 
-    def some(self, points: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    def some(self, points: list[Point]) -> Iterator[Point]:
         """Yield some of the points, evenly spread, or all."""
         number = POINTS or len(points)
         for place in range(number):
@@ -71,7 +84,7 @@ class KillTests(FaultCase):
         points = self.points()
         self.assertGreater(len(points), 50)
         killed = 0
-        for place, call in self.some(points):
+        for point in self.some(points):
             for file in self.site.messages("alice"):
                 file.unlink()
             self.files = [self.site.deliver("alice", message) for message in MAIL]
@@ -79,16 +92,16 @@ class KillTests(FaultCase):
                 self.site.maildir("alice") / "cur" / f"{self.files[2].name}:2,S"
             )
             self.warm()
-            detach = self.inject("all", f"signal=SIGKILL:when={call}", thread=self.threads()[place])
+            fault = f"signal=SIGKILL:when={point.which}"
+            detach = self.inject(point.call, fault, thread=self.threads()[point.thread])
             self.session()
-            detach()
-            if self.server.process.poll() is None:
-                self.server.kill()
-            else:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.server.process.wait(0.3)
                 killed += 1
-            self.server.process.wait(LIMIT)
+            detach()
+            self.server.kill()
             left = self.left()
-            self.assertLessEqual({2, 4}, {*left}, (place, call))
+            self.assertLessEqual({2, 4}, {*left}, point)
             self.server = self.start()
             self.assert_as_it_was(left)
         # How many calls there are differs a little from session to session.
