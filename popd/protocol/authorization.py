@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import enum
+import re
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, assert_never, cast
 
 from popd.protocol import xclient
-from popd.protocol.commands import BadCommandError, Command, execute, no_arguments, table
+from popd.protocol.commands import (
+    BadCommandError,
+    Command,
+    UnknownCommandError,
+    execute,
+    no_arguments,
+    table,
+)
 from popd.protocol.credentials import PasswordCredentials
 from popd.protocol.events import (
     Authenticate,
@@ -42,6 +50,14 @@ _NEEDS_TLS: Final = "[AUTH] log-in needs TLS: send STLS first"  # RFC 3206 secti
 _DENIED: Final = Problem.CREDENTIALS.value[len(b"-ERR ") :].strip().decode("ascii")
 
 
+_HTTP: Final = re.compile(
+    rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI) .*|.* HTTP/[0-9.]+", re.DOTALL
+)
+"""A request line (RFC 9112 section 3); of a method that a script may name as it likes, its end."""
+
+_NO_HTTP: Final = Close(b"-ERR this is no web server\r\n", CloseReason.HTTP)
+
+
 class _Told(enum.Enum):
     TOLD = enum.auto()
 
@@ -74,7 +90,13 @@ class Authorization:
         """Carry out a command line, or take a response in a SASL exchange."""
         if self._exchange is not None:
             return self._respond(line)
-        return execute(self, self._commands, line)
+        try:
+            return execute(self, self._commands, line)
+        except UnknownCommandError:
+            # What follows may be commands that a web page had a browser send (ALPACA).
+            if _HTTP.fullmatch(line):
+                return _NO_HTTP
+            raise
 
     def give_up_exchange(self) -> None:
         """Forget a SASL exchange that is under way."""

@@ -19,6 +19,7 @@ __all__ = [
     "BadCommandError",
     "Command",
     "NoSuchMessageError",
+    "UnknownCommandError",
     "execute",
     "line_count",
     "message_number",
@@ -41,6 +42,10 @@ class BadCommandError(Exception):
 
     The text is the reply, without ``-ERR``; it holds nothing that the client sent.
     """
+
+
+class UnknownCommandError(BadCommandError):
+    """There is no such command, or not in this state."""
 
 
 class NoSuchMessageError(Exception):
@@ -73,13 +78,14 @@ def table(*commands: Command[Phase]) -> Mapping[bytes, Command[Phase]]:
 def execute(phase: Phase, commands: Mapping[bytes, Command[Phase]], line: bytes) -> Event:
     """Carry out one command line.
 
-    :raises BadCommandError: there is no such command, or its arguments are wrong.
+    :raises UnknownCommandError: there is no such command.
+    :raises BadCommandError: its arguments are wrong.
     :raises NoSuchMessageError: it names a message that is not there.
     """
     verb, _, arguments = line.partition(b" ")
     command = commands.get(verb.upper())
     if command is None:
-        raise BadCommandError("unknown command, or not in this state")
+        raise UnknownCommandError("unknown command, or not in this state")
     return command.handler(phase, arguments)
 
 

@@ -120,6 +120,7 @@ class CloseReason(enum.Enum):
     QUIT = "quit"
     TOO_MANY_ERRORS = "too many bad commands"
     INJECTION = "plaintext behind STLS"
+    HTTP = "an HTTP request"
     DISMISSED = "ended by popd"
 
 

@@ -109,8 +109,8 @@ _RESULTS: Final = (
 _TRANSPORTS: Final = ("tls", "stls", "cleartext")
 _REASONS: Final = (
     *("quit", "disconnected", "idle", "login-timeout", "too-many-errors", "stls-injection"),
-    *("read-error", "tls-error", "not-reading", "drained", "kicked", "replaced", "limit"),
-    *("internal-error", _OTHER),
+    *("http-request", "read-error", "tls-error", "not-reading", "drained", "kicked", "replaced"),
+    *("limit", "internal-error", _OTHER),
 )
 _LIMITS: Final = (
     *("max-sessions", "max-sessions-per-ip", "max-sessions-per-user", "max-download-per-day"),

@@ -33,6 +33,7 @@ from popd.server.login import LoginConnection, place_of, problem_of
 from popd.server.offload import OverdueError
 from popd.server.transfer import Transfer
 from popd.server.visit import (
+    HTTP_REQUEST,
     IDLE,
     INTERNAL_ERROR,
     KICKED,
@@ -66,6 +67,7 @@ _ENDS: Final = {
     CloseReason.QUIT: QUIT,
     CloseReason.TOO_MANY_ERRORS: TOO_MANY_ERRORS,
     CloseReason.INJECTION: STLS_INJECTION,
+    CloseReason.HTTP: HTTP_REQUEST,
     CloseReason.DISMISSED: KICKED,  # unless there is a better reason, see `dismiss`
 }
 

@@ -20,6 +20,7 @@ WORDS: Final = {
     visit.LOGIN_TIMEOUT_PASSED: "the client did not log in in time",
     visit.TOO_MANY_ERRORS: "too many commands that are wrong",
     visit.STLS_INJECTION: "commands in plaintext behind STLS",
+    visit.HTTP_REQUEST: "the client spoke HTTP",
     visit.READ_ERROR: "a message could not be read",
     visit.TLS_ERROR: "the TLS handshake failed",
     visit.NOT_READING: "the client did not read what it was sent",

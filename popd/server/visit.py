@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DISCONNECTED",
     "DRAINED",
+    "HTTP_REQUEST",
     "IDLE",
     "INTERNAL_ERROR",
     "KICKED",
@@ -44,6 +45,8 @@ TOO_MANY_ERRORS: Final = "too-many-errors"
 """Too many commands were refused."""
 STLS_INJECTION: Final = "stls-injection"
 """Something stood behind STLS in plaintext."""
+HTTP_REQUEST: Final = "http-request"
+"""The client spoke HTTP."""
 READ_ERROR: Final = "read-error"
 """A message could not be read to its end."""
 TLS_ERROR: Final = "tls-error"

@@ -521,7 +521,7 @@ class ToleranceTests(ConversationCase):
         """Nonsense gets one error each, in both states, and none of it is repeated."""
         nonsense = (
             *(b"", b" ", b"XYZ:q", b"STAT\0", b"US\xffER a", b"\tSTAT", b" STAT", b"<script>"),
-            *(b"__class__", b"\xc5\xbfTAT", b"STATS", b"GET / HTTP/1.1", b"\x1b[2J"),
+            *(b"__class__", b"\xc5\xbfTAT", b"STATS", b"GET", b"\x1b[2J"),
         )
         for line in nonsense:
             self.converse(b"C: " + line, UNKNOWN)
@@ -569,6 +569,34 @@ class ErrorLimitTests(ConversationCase):
         world = self.after_login(b"C: DELE 1", OK, *bad * 50, b"C: QUIT")
         self.assertEqual(world.closed, CloseReason.TOO_MANY_ERRORS)
         self.assertIsNone(world.committed)
+
+
+class CrossProtocolTests(ConversationCase):
+    """A browser that a web page sends here is heard no further than its first line (ALPACA)."""
+
+    NO_HTTP = b"S: -ERR this is no web server"
+
+    def test_ends(self) -> None:
+        """A request line is answered with a fixed text, and nothing behind it is carried out."""
+        behind = (b"C: Host: x", b"C: ", b"C: USER joe", b"C: PASS secret", b"C: DELE 1")
+        for request in (
+            *(b"GET / HTTP/1.1", b"POST /<script> HTTP/1.0", b"OPTIONS * HTTP/1.1", b"GET /x"),
+            *(b"PRI * HTTP/2.0", b"CAPA.x / HTTP/1.1", b"\xff / HTTP/1.1", b"PUT / HTTP/1.1"),
+        ):
+            for channel in (PROTECTED, Channel(), Channel(stls=True)):
+                world = self.converse(b"C: " + request, self.NO_HTTP, *behind, channel=channel)
+                self.assertEqual(world.closed, CloseReason.HTTP)
+                self.assertEqual(world.credentials, [])
+
+    def test_no_request(self) -> None:
+        """What only looks a little like one is an ordinary mistake."""
+        for line in (b"GET", b"get / http/1.1", b"X HTTP", b"GETTING / x"):
+            self.assertIsNone(self.converse(b"C: " + line, UNKNOWN).closed)
+        self.assertIsNone(self.converse(b"C: USER x HTTP/1.1", b"S: +OK send PASS").closed)
+
+    def test_after_log_in(self) -> None:
+        """Who has logged in may make the same mistake as any other."""
+        self.assertIsNone(self.after_login(b"C: GET / HTTP/1.1", UNKNOWN).closed)
 
 
 class PauseTests(ConversationCase):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import trustme
 from cryptography import x509
+from cryptography.hazmat.bindings.openssl.binding import Binding
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import (
@@ -19,9 +20,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from popd.server import tls as popd_tls
 from popd.server.bindings import channel_binding, client_certificate
 from popd.server.tls import ServerTLS, load_context
 
@@ -279,6 +281,41 @@ class HandshakeTests(TLSCase):
             SSL.Error, self.shake, lambda context: context.set_alpn_protos([b"http/1.1"])
         )
         self.assertIn("no application protocol", str(error))
+
+    def shaken_by(self, groups: bytes) -> str | None:
+        """Return by which group keys were exchanged with a client that has these."""
+
+        def set_up(context: SSL.Context) -> None:
+            taken = Binding.lib.SSL_CTX_set1_curves_list(context._context, groups)
+            if taken != 1:
+                Binding.lib.ERR_clear_error()
+                raise SkipTest(f"this OpenSSL does not have {groups.decode()}")
+
+        return self.shake(set_up)[0].get_group_name()
+
+    def test_groups(self) -> None:
+        """Keys are exchanged by groups that Mozilla recommends, and by no others."""
+        for group, name in (
+            (b"X25519", "x25519"),
+            (b"prime256v1", "secp256r1"),
+            (b"secp384r1", "secp384r1"),
+            (b"secp521r1:secp384r1", "secp384r1"),
+            (b"X448:X25519", "x25519"),
+        ):
+            self.assertEqual((self.shaken_by(group) or "").lower(), name)
+        for group in (b"secp521r1", b"X448"):
+            self.assertRaises(SSL.Error, self.shaken_by, group)
+
+    def test_post_quantum(self) -> None:
+        """Where OpenSSL has it, ML-KEM goes first."""
+        group = self.shaken_by(b"X25519MLKEM768:X25519") or ""
+        self.assertEqual(group.lower(), "x25519mlkem768")
+
+    def test_old_openssl(self) -> None:
+        """An OpenSSL without ML-KEM gets the other list, and no error stays behind."""
+        unknown = b"X25519NOSUCHTHING:X25519"
+        self.patch(popd_tls, "_GROUPS", (unknown, b"secp384r1"))
+        self.assertEqual((self.shaken_by(b"X25519:secp384r1") or "").lower(), "secp384r1")
 
     def test_cache(self) -> None:
         """The server remembers no sessions; clients have them in tickets."""
