@@ -24,7 +24,7 @@ _SHUTDOWN: Final = 0x8004_587D
 _NO_LOG_FLUSH: Final = (2).to_bytes(4, "little")
 """Not even what is in the journal, in memory."""
 
-_OCTETS: Final = 32 << 20
+_OCTETS: Final = 12 << 20
 
 
 class Disk:

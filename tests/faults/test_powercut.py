@@ -75,6 +75,24 @@ class PowerCutTests(ServerCase):
         """What QUIT said is deleted stays so, and nothing else is gone."""
         self.assertEqual(self.cuts(CUTS), (0, 0))
 
+    def test_full_disk(self) -> None:
+        """On a disk without a free octet deletions work, and are durable as well."""
+        files = [self.site.deliver("alice", b"Subject: %d\n\nx\n" % number) for number in range(3)]
+        with (self.maildir / "fill").open("wb", buffering=0) as file:
+            for size in (1 << 16, 1):
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(bytes(size))
+        self.disk.sync()
+        with self.logged_in() as client:
+            client.fetch(3)
+            client.expect(b"DELE 1")
+            client.expect(b"DELE 2")
+            client.expect(b"QUIT", b"+OK")
+        self.disk.cut()
+        self.assertEqual(self.site.messages("alice"), files[2:])
+        self.assertEqual(self.unique_ids(), [unique_id(files[2])])
+
     def test_fast(self) -> None:
         """With ``--durability fast`` it does not: so the test above can fail."""
         self.server.stop()
