@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -11,7 +12,7 @@ from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from popd.server.sni import pairs, serve_names
+from popd.server.sni import pairs, serve_names, unfinished
 from popd.server.tls import load_context
 
 if TYPE_CHECKING:
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
     from popd.config import Settings
     from popd.server.tls import Served, ServerTLS
 
-__all__ = ["EXPIRY_WARNING", "INTERVAL", "CertificateWatch", "load", "state"]
+__all__ = ["AGAIN", "EXPIRY_WARNING", "INTERVAL", "CertificateWatch", "load", "state"]
 
 INTERVAL: Final = 10.0
 """Seconds between two looks at the files."""
+
+AGAIN: Final = 60.0
+"""Seconds after which a renewal that did not work, though the files are good, is tried again."""
 
 EXPIRY_WARNING: Final = timedelta(days=14)
 """How long before a certificate expires there is a warning each day."""
@@ -33,9 +37,11 @@ EXPIRY_WARNING: Final = timedelta(days=14)
 _DAY: Final = timedelta(days=1)
 
 
-def load(settings: Settings) -> ServerTLS | None:
+def load(settings: Settings, served: Iterable[Served] = ()) -> ServerTLS | None:
     """Return how TLS is spoken; None if there is no certificate.
 
+    :param served: the certificates in use until now.  If a pair of those lacks a half it is being
+        renewed, and not taken for removed.
     :raises ValueError: a file cannot be used; the text is a line that names option and file.
     """
     if not settings.certificate:
@@ -43,7 +49,11 @@ def load(settings: Settings) -> ServerTLS | None:
     with _blamed_on("--certificate"):
         tls = load_context(settings.certificate, settings.private_key)
     if settings.certificate_dir:
+        used = {one.path for one in served}
         with _blamed_on("--certificate-dir"):
+            for chain, missing in unfinished(settings.certificate_dir):
+                if chain in used:
+                    raise ValueError(f"{missing}: this file is missing")
             serve_names(tls, settings.certificate_dir)
     if settings.client_ca:
         with _blamed_on("--client-ca"):
@@ -90,10 +100,15 @@ def _signature(path: str) -> tuple[object, ...]:
 class CertificateWatch(Service):
     """Looks at the files of the certificates, and at their ends.
 
+    It compares them with those that are in use, and so a change is never lost, whatever else goes
+    on when it is made: what was not taken over is still another when popd looks again.
+
     :param clock: what time is measured with.
     :param settings: returns the settings that are in force.
+    :param known: returns the `state` of the files when the certificates in use were read.
     :param served: returns the certificates that are in use.
-    :param renew: called with the new certificates when files have changed, and are good.
+    :param renew: called with the new certificates, and the state of their files, when those have
+        changed and are good; returns whether they are tried, and not something else just now.
     :param now: returns the time, in UTC.
     """
 
@@ -103,15 +118,19 @@ class CertificateWatch(Service):
         self,
         clock: IReactorTime,
         settings: Callable[[], Settings],
+        known: Callable[[], object],
         served: Callable[[], Iterable[Served]],
-        renew: Callable[[ServerTLS], object],
+        renew: Callable[[ServerTLS, object], bool],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self._clock = clock
         self._settings = settings
+        self._known = known
         self._served = served
         self._renew = renew
         self._now = now
-        self._state: object = None
+        self._seen: object = None  # what was found last that is not in use
+        self._again = inf  # when that is tried again, though it is still the same
         self._warned: datetime | None = None
         self._looks = LoopingCall(self._look)
         self._looks.clock = clock
@@ -119,12 +138,7 @@ class CertificateWatch(Service):
     def startService(self) -> None:
         """Begin to look."""
         super().startService()
-        self._state = state(self._settings())
         self._looks.start(INTERVAL, now=True)
-
-    def refresh(self) -> None:
-        """Take the files as they are now for known: somebody else has read them."""
-        self._state = state(self._settings())
 
     def stopService(self) -> None:
         """Look no more."""
@@ -135,18 +149,22 @@ class CertificateWatch(Service):
     def _look(self) -> None:
         self._warn()
         settings = self._settings()
-        found = state(settings)
-        if found == self._state:
+        found = state(settings)  # before they are read: what changes meanwhile shows the next time
+        if found == self._known():
+            self._seen = None
             return
-        self._state = found
+        if found == self._seen and self._clock.seconds() < self._again:
+            return
+        self._seen, self._again = found, inf
         try:
-            tls = load(settings)
+            tls = load(settings, self._served())
         except ValueError as error:
             self._log.error("{error}; the certificates in use stay", error=error)
             return
         if tls is not None:
             self._log.info("The certificates have changed, and are taken over")
-            self._renew(tls)
+            tried = self._renew(tls, found)
+            self._again = self._clock.seconds() + (AGAIN if tried else 0.0)
 
     def _warn(self) -> None:
         now = self._now()

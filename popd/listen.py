@@ -17,6 +17,7 @@ from popd.server.port import make_prompt, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from socket import socket
 
     from twisted.internet.interfaces import (
         IAddress,
@@ -119,6 +120,12 @@ class Listener(Service):
         self._give_up = self._refuse = give_up
         self._accepting = accepting
         self._port: Deferred[IListeningPort | None] | None = None
+        self._live: Any = None  # the port, once it listens
+
+    @property
+    def bound(self) -> socket | None:
+        """The socket that this listens on, if it does."""
+        return getattr(self._live, "socket", None)
 
     def privilegedStartService(self) -> None:
         """Listen, while there still are the privileges for low ports.
@@ -144,7 +151,7 @@ class Listener(Service):
     def stopService(self) -> Deferred[None]:
         """Stop listening; connections go on."""
         super().stopService()
-        waiting, self._port = self._port, None
+        waiting, self._port, self._live = self._port, None, None
         return Deferred.fromCoroutine(self._stop(waiting))
 
     def accept(self, reactor: Any) -> None:
@@ -156,6 +163,13 @@ class Listener(Service):
         """Accept no more connections in a forked process; others, which have the socket too, do."""
         if self._port is not None:
             self._port.addCallback(_leave)
+
+    def hand_over(self) -> None:
+        """Accept no more connections: another popd does, which has the socket too."""
+        if self._live is not None:
+            share(self._live)
+            _leave(self._live)
+        self._port = self._live = None
 
     async def _stop(self, waiting: Deferred[IListeningPort | None] | None) -> None:
         if waiting is None:
@@ -179,6 +193,7 @@ class Listener(Service):
         if not self._accepting:
             port.stopReading()
             port._shouldShutdown = False  # noqa: SLF001 - it would end it for all processes
+        self._live = port
         self.address = port.getHost()
         self._log.info(
             "Listening on {address}, {purpose}",

@@ -18,10 +18,10 @@ from popd.serve import Service, Serving
 from popd.server.insider import Insider
 from popd.server.limits import IDLE_TIMEOUT, MEGABYTE, Limits, raise_file_limit, shortage
 from popd.server.networks import NOBODY, Networks
-from popd.workers import Supervisor
+from popd.workers import ENDING, Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
     from popd.config import Settings
     from popd.listen import Listener
@@ -39,6 +39,9 @@ _MIN_HASHERS: Final = 2
 _FIXED: Final = ("log_format", "state_directory")
 """Settings that need a restart."""
 
+Work: TypeAlias = "Callable[[], Coroutine[Any, Any, str]]"
+"""Something that is done by and by; it returns why it could not be, or an empty text."""
+
 Place: TypeAlias = "tuple[str, str, Lobby, Purpose]"
 """An endpoint: the option that it was given with, its description, and what is served there."""
 
@@ -49,27 +52,37 @@ class Plan:
 
     :param serving: what processes serve with.
     :param insider: popd as its own client.
+    :param files: how the files of its certificates were when they were read, see
+        `popd.certificates.state`.
     """
 
     settings: Settings
     serving: Serving
     insider: Insider
+    files: object = None
 
     @classmethod
     def of(
-        cls, settings: Settings, before: Plan | None = None, tls: ServerTLS | None = None
+        cls,
+        settings: Settings,
+        before: Plan | None = None,
+        tls: ServerTLS | None = None,
+        files: object = None,
     ) -> Plan:
         """Return the plan that settings lead to.
 
         :param before: the plan in force; what has to outlast it is taken over.
         :param tls: certificates that were read already; then the rest stays as it is.
+        :param files: how their files were then.
         :raises StartError: something cannot be used.
         """
         if before is not None and tls is not None:
             door = before.serving.door
         else:
+            files = certificates.state(settings)
             with starting(""):
-                tls = certificates.load(settings)
+                used = before.serving.tls if before else None
+                tls = certificates.load(settings, used.served if used else ())
             door = Door(settings, before.serving.door if before else None)
         insider = before.insider if before else Insider()
         serving = Serving(
@@ -82,7 +95,7 @@ class Plan:
             settings.drain_timeout,
             before=before.serving if before else None,
         )
-        return cls(settings, serving, insider)
+        return cls(settings, serving, insider, files)
 
     @property
     def workers(self) -> int:
@@ -134,10 +147,14 @@ class Reloader:
         self.service = plan.start(server.reactor, server.listeners)
         """What serves."""
         self.watch = CertificateWatch(
-            server.reactor, lambda: self.plan.settings, self.certificates, self._renew
+            server.reactor,
+            lambda: self.plan.settings,
+            lambda: self.plan.files,
+            self.certificates,
+            self._renew,
         )
         self._busy = False
-        self._waiting: list[Deferred[str]] = []  # who wants to hear of the next reload
+        self._waiting: dict[Work, list[Deferred[str]]] = {}  # what is next, and who wants to hear
 
     def certificates(self) -> list[Served]:
         """Return the certificates that are in use."""
@@ -146,36 +163,47 @@ class Reloader:
 
     def reload(self) -> Deferred[str]:
         """See `Server.reload`.  While one is under way, all who ask have the next in common."""
+        return self._ask(self._reload)
+
+    def reload_code(self) -> Deferred[str]:
+        """See `Server.reload_code`.  Likewise."""
+        return self._ask(self._server.succession.hand_over)
+
+    def _ask(self, work: Work) -> Deferred[str]:
         asked: Deferred[str] = Deferred()
-        self._waiting.append(asked)
-        if not self._busy:
-            self._begin()
+        self._waiting.setdefault(work, []).append(asked)
+        self._next()
         return asked
 
-    def _renew(self, tls: ServerTLS) -> None:
-        """Take over other certificates, and nothing else."""
-        if self._busy:
-            self.reload()
-        else:
-            self._begin(tls)
+    def _next(self) -> None:
+        if self._waiting and not self._busy:
+            work = next(iter(self._waiting))
+            self._begin(work, self._waiting.pop(work))
 
-    def _begin(self, tls: ServerTLS | None = None) -> None:
+    def _renew(self, tls: ServerTLS, files: object) -> bool:
+        """Take over other certificates, and nothing else, unless something else is under way."""
+        if self._busy:
+            return False
+        self._begin(lambda: self._take_certificates(tls, files), [])
+        return True
+
+    def _begin(self, work: Work, waiting: list[Deferred[str]]) -> None:
         self._busy = True
-        waiting, self._waiting = self._waiting, []
-        self._server.notifier.reloading()
-        Deferred.fromCoroutine(self._try(tls)).addCallback(self._done, waiting)
+        if not self._server.draining:
+            self._server.notifier.reloading()
+        Deferred.fromCoroutine(self._try(work)).addCallback(self._done, waiting)
 
     def _done(self, problem: str, waiting: list[Deferred[str]]) -> None:
         self._busy = False
-        self._server.notifier.ready()
+        if not self._server.draining:  # else systemd has been told that it ends
+            self._server.notifier.ready()
         for asked in waiting:
             asked.callback(problem)
-        if self._waiting:
-            self._begin()
+        self._next()
 
-    async def _try(self, tls: ServerTLS | None) -> str:
+    async def _try(self, work: Work) -> str:
         try:
-            problem = await self._take_over(tls)
+            problem = ENDING if self._server.draining else await work()
         except StartError as error:
             problem = str(error.args[0])
         except Exception as error:  # noqa: BLE001 - whatever it was, popd goes on as it was
@@ -184,17 +212,27 @@ class Reloader:
         self._server.reloaded = time.time(), problem
         if problem:
             self._log.critical("Not reloaded: {problem}; all stays as it was", problem=problem)
-        else:
-            self._log.info("Reloaded" if tls is None else "The new certificates are in use")
         return problem
 
-    async def _take_over(self, tls: ServerTLS | None) -> str:
+    async def _reload(self) -> str:
+        problem = await self._take_over()
+        if not problem:
+            self._log.info("Reloaded")
+        return problem
+
+    async def _take_certificates(self, tls: ServerTLS, files: object) -> str:
+        problem = await self._take_over(tls, files)
+        if not problem:
+            self._log.info("The new certificates are in use")
+        return problem
+
+    async def _take_over(self, tls: ServerTLS | None = None, files: object = None) -> str:
         server, old = self._server, self.plan
         settings = old.settings if tls is not None else self._settle()
         for name in _FIXED:
             if getattr(settings, name) != getattr(old.settings, name):
                 return f"--{name.replace('_', '-')} cannot change without a restart"
-        new = Plan.of(settings, old, tls)
+        new = Plan.of(settings, old, tls, files)
         if new.alone != old.alone:
             return "--workers cannot change between one and several without a restart"
         kept = {listener.shown: listener for listener in server.listeners}
@@ -220,7 +258,6 @@ class Reloader:
         for shown, listener in kept.items():
             if shown not in wanted:
                 server.remove(listener)
-        self.watch.refresh()
         return ""
 
     async def _switch(self, plan: Plan, listeners: list[Listener]) -> str:

@@ -9,7 +9,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -81,6 +81,14 @@ class Service(MultiService):
         self._strangers_end = inf  # when who has not logged in must be gone
         self._looks = LoopingCall(self._look)
         self._looks.clock = reactor
+
+    def serving(self) -> Deferred[bool]:
+        """Tell that it serves."""
+        return succeed(True)
+
+    def leave(self) -> Deferred[None]:
+        """Tell that nobody is let in, once the listeners are gone."""
+        return succeed(None)
 
     def retire(self) -> Deferred[None]:
         """Return when the last session has ended, however long that takes.

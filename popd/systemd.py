@@ -16,7 +16,7 @@ from popd.listen import StartError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, MutableMapping
 
-__all__ = ["PURPOSES", "Notifier", "handed_over"]
+__all__ = ["OURS", "PURPOSES", "Notifier", "handed_over", "inherited", "kept"]
 
 _log = Logger()
 
@@ -26,6 +26,9 @@ _PATIENCE: Final = 1.0
 """Seconds that a message may wait for systemd to read those before it."""
 
 _MICROSECONDS: Final = 1_000_000
+
+OURS: Final = "popd/"
+"""How the names of sockets begin that are none of systemd's, see `popd.heritage`."""
 
 PURPOSES: Final = {"pop3": "listen", "pop3s": "listen-tls"}
 """Which option a socket of this name stands for."""
@@ -45,6 +48,8 @@ class Notifier:
         self.variables = {name: environment.pop(name) for name in _VARIABLES if name in environment}
         """What was taken out, for a program that this process becomes."""
         self._address = self.variables.get("NOTIFY_SOCKET", "")
+        self.muted = False
+        """Whether nothing is said, because systemd listens to another popd."""
 
     def __bool__(self) -> bool:
         """Return whether there is somebody to tell."""
@@ -71,6 +76,11 @@ class Notifier:
         """Popd takes over a new configuration; `ready` says when that is done, or is refused."""
         self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
+    def succeeded(self, pid: int) -> None:
+        """Another process is popd from now on, and serves."""
+        self._tell(f"MAINPID={pid}", "READY=1")
+        self.muted = True
+
     def stopping(self) -> None:
         """Popd is about to end."""
         self._tell("STOPPING=1")
@@ -84,7 +94,7 @@ class Notifier:
         self._tell(f"STATUS={' '.join(text.split())}")
 
     def _tell(self, *assignments: str) -> None:
-        if not self._address:
+        if not self._address or self.muted:
             return
         # A name that begins with @ is in the abstract namespace, see unix(7).
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
@@ -114,7 +124,7 @@ def handed_over(sockets: Iterable[tuple[int, str]] | None = None) -> Mapping[str
     """
     found: dict[str, list[str]] = {option: [] for option in PURPOSES.values()}
     if sockets is None:
-        sockets = _inherited()
+        sockets = [one for one in inherited() if not one[1].startswith(OURS)]
     some = False
     for index, (descriptor, name) in enumerate(sockets):
         with socket.socket(fileno=os.dup(descriptor)) as listening:
@@ -135,7 +145,16 @@ def handed_over(sockets: Iterable[tuple[int, str]] | None = None) -> Mapping[str
     return {option: tuple(them) for option, them in found.items()} if some else {}
 
 
-def _inherited() -> Iterable[tuple[int, str]]:
+def inherited() -> list[tuple[int, str]]:
+    """Return number and name of each socket that this process was started with, see `OURS`."""
     # Twisted has taken them out of the environment, whoever looked there before.
     handed = _SystemdParser._sddaemon  # noqa: SLF001
-    return zip(handed._descriptors, handed._names, strict=True)  # noqa: SLF001
+    return list(zip(handed._descriptors, handed._names, strict=True))  # noqa: SLF001
+
+
+def kept() -> list[tuple[int, str]]:
+    """Return copies of systemd's own sockets, with their names, whatever becomes of the originals.
+
+    They are what another popd would be handed over; call it before anybody listens.
+    """
+    return [(os.dup(one), name) for one, name in inherited() if not name.startswith(OURS)]

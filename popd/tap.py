@@ -9,11 +9,13 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.application.service import MultiService
 from twisted.cred.credentials import IUsernameHashedPassword, IUsernamePassword
 from twisted.cred.strcred import AuthOptionMixin
+from twisted.internet.defer import DeferredList
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger, globalLogPublisher
 from twisted.python import usage
@@ -22,6 +24,7 @@ from popd import __version__, config, demo, systemd
 from popd.auth.interfaces import IBearerToken, IClientCertificate
 from popd.desk import Alone
 from popd.door import starting
+from popd.heritage import Heritage
 from popd.listen import Listener, Purpose, StartError, parse_endpoint
 from popd.logs import bridge
 from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW
@@ -34,6 +37,7 @@ from popd.serve import DRAIN_TIMEOUT
 from popd.server.limits import IDLE_TIMEOUT, LOGIN_TIMEOUT, PER_ADDRESS, SESSIONS
 from popd.server.note import LogFormat, hasten
 from popd.server.reactor import make_lean, make_steady
+from popd.succession import Invocation, Succession
 from popd.workers import Supervisor
 
 if TYPE_CHECKING:
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
     from popd.auth.tablefile import GuessTable
     from popd.desk import Crew
     from popd.server.tls import Served
+    from popd.status.site import Status
 
 __all__ = ["Options", "Server", "build", "makeService"]
 
@@ -123,6 +128,7 @@ class Options(usage.Options, AuthOptionMixin):
     optParameters: ClassVar = [[name, None, None, text] for name, text in _HELP.items()]
 
     settings: config.Settings
+    invocation: Invocation
 
     def opt_listen(self, endpoint: str) -> None:
         """Endpoint for cleartext with STLS; may be repeated; "none" for none (default: tcp:110)."""
@@ -173,6 +179,7 @@ class Options(usage.Options, AuthOptionMixin):
 
         :raises StartError: something is wrong, or missing.
         """
+        self.invocation = Invocation(Path.cwd(), self.parent or {})
         self.settings = self.settle()
 
     @cached_property
@@ -221,7 +228,11 @@ class Server(MultiService):
         self.listeners: list[Listener] = []
         self.reloader: Reloader
         self.notifier = systemd.Notifier({})
+        self.heritage = Heritage(reactor, {})
+        self.succession = Succession(self, Invocation())
+        self.watchman: Watchman | None = None
         self.control: ControlSocket | None = None
+        self.status: Status | None = None
         self.reloaded: tuple[float, str] | None = None
         """When the configuration was taken up anew last, and what was wrong with it."""
         self.draining = False
@@ -235,6 +246,7 @@ class Server(MultiService):
         hasten(globalLogPublisher, self._log_format)
         with suppress(ValueError):  # not the main thread, so that signals are others' business
             signal.signal(signal.SIGHUP, lambda *_: self._soon(self.reload))
+            signal.signal(signal.SIGUSR2, lambda *_: self._soon(self.reload_code))
         with _told():
             super().privilegedStartService()
 
@@ -243,8 +255,10 @@ class Server(MultiService):
 
         :raises StartError: something cannot be had.  The text went to stderr, too.
         """
+        self.heritage.speak_up()
         with _told():
             super().startService()
+        self.reloader.service.serving().addCallback(self.heritage.serves)
 
     def listener(
         self,
@@ -260,7 +274,8 @@ class Server(MultiService):
         :param option: what the endpoint was given with.
         :raises StartError: it cannot be one.
         """
-        endpoint = parse_endpoint(self.reactor, option, description)
+        reactor = self.heritage.reactor_for(f"{option} {description}")
+        endpoint = parse_endpoint(reactor, option, description)
         listener = Listener(
             endpoint,
             factory,
@@ -282,15 +297,18 @@ class Server(MultiService):
         self.listeners.remove(listener)
         listener.disownServiceParent()
 
+    def all_listeners(self) -> list[Listener]:
+        """Return all listeners, that of the status page included."""
+        return [*self.listeners, self.status.listener] if self.status else self.listeners
+
     def stopService(self) -> Deferred[Any]:
         """Let sessions go on for a while; a second signal ends that."""
         self.draining = True
         self.notifier.stopping()
         with suppress(ValueError):
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: self._soon(self._hurry))
-        stopped: Deferred[Any] = super().stopService()
-        return stopped
+                signal.signal(number, lambda *_: self._soon(self.hurry))
+        return DeferredList([super().stopService(), self.heritage.end()])
 
     def reload(self) -> Deferred[str]:
         """Take over the configuration, password files and certificates as they are now.
@@ -300,6 +318,10 @@ class Server(MultiService):
         :return: what is wrong, in a line; empty if nothing is.
         """
         return self.reloader.reload()
+
+    def reload_code(self) -> Deferred[str]:
+        """Have a popd of the code that is installed now take this one's place; likewise."""
+        return self.reloader.reload_code()
 
     def drain(self) -> None:
         """End, once sessions have had some time to end."""
@@ -324,8 +346,10 @@ class Server(MultiService):
     def _slowed(self) -> int:
         return self.reloader.plan.serving.door.slowed()
 
-    def _hurry(self) -> None:
+    def hurry(self) -> None:
+        """Wait no longer for sessions, here and in the popd before."""
         self.reloader.service.hurry()
+        self.heritage.end()
 
     def _soon(self, function: Callable[[], object]) -> None:
         """Call a function from a signal handler."""
@@ -346,8 +370,9 @@ class Server(MultiService):
             self._slowed,
             time.time(),
         )
-        status = Status(self.reactor, description, sources, lambda: self.draining, self._give_up)
-        status.setServiceParent(self)
+        reactor = self.heritage.reactor_for(f"--status {description}")
+        self.status = Status(reactor, description, sources, lambda: self.draining, self._give_up)
+        self.status.setServiceParent(self)
 
     def _give_up(self, error: StartError) -> None:
         """Stop in an orderly way, and end with exit status 1."""
@@ -376,6 +401,8 @@ def build(options: Options, reactor: Any) -> Server:
     with starting("--demo"):
         password = demo.prepare(demo.DIRECTORY) if options["demo"] else ""
     server = Server(reactor, log_format=settings.log_format)
+    server.heritage = heritage = Heritage.claimed(reactor)
+    server.succession = Succession(server, options.invocation, systemd.kept())
     plan = Plan.of(settings)
     make_steady(reactor)
     if plan.alone:
@@ -387,12 +414,14 @@ def build(options: Options, reactor: Any) -> Server:
     server.reloader.service.setServiceParent(server)
     server.notifier = notifier = systemd.Notifier(os.environ)
     if notifier:
-        watchman = Watchman(
+        server.watchman = watchman = Watchman(
             reactor, notifier, plan.insider, lambda: targets(server.listeners), server.crew
         )
-        watchman.setServiceParent(server)
+        notifier.muted = heritage.pending  # until then, systemd knows another popd
+        heritage.when_ours(lambda: watchman.begin(server))
     if settings.control != "none":
-        server.control = ControlSocket(reactor, settings.control, Commands(reactor, server))
+        commands = Commands(reactor, server)
+        server.control = ControlSocket(reactor, settings.control, commands, heritage)
         server.control.setServiceParent(server)
     if settings.status:
         server.show(settings.status)

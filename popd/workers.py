@@ -38,7 +38,19 @@ if TYPE_CHECKING:
     from popd.listen import Listener
     from popd.serve import Service as Serves
 
-__all__ = ["ASK_TIMEOUT", "HUNG", "LOOK", "READY_TIMEOUT", "RETRY", "STOP_TIMEOUT", "Supervisor"]
+__all__ = [
+    "ASK_TIMEOUT",
+    "ENDING",
+    "HUNG",
+    "LOOK",
+    "READY_TIMEOUT",
+    "RETRY",
+    "STOP_TIMEOUT",
+    "Supervisor",
+]
+
+ENDING: Final = "popd is about to end"
+"""Why nothing is renewed any more."""
 
 ASK_TIMEOUT: Final = 5.0
 """Seconds that a worker has to answer an operator."""
@@ -59,6 +71,9 @@ READY_TIMEOUT: Final = 30.0
 STOP_TIMEOUT: Final = 20.0
 """Seconds that workers have to end in good order when sessions had their time."""
 
+_IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that often go to a whole group; what follows from them, the supervisor says."""
+
 
 def _fresh_reactor(old: Any) -> Any:
     """Return a reactor of the same kind as *old*, in which nothing has happened yet."""
@@ -66,6 +81,20 @@ def _fresh_reactor(old: Any) -> Any:
     make_lean(fresh)
     make_steady(fresh)
     return fresh
+
+
+@dataclass(frozen=True, eq=False)
+class _Duty:
+    """What workers of one generation do."""
+
+    serve: Callable[[Any, int], Serves]
+    listeners: tuple[Listener, ...]
+    count: int
+    """How many there are to be."""
+    patience: float
+    """Seconds that they let sessions go on when they are to stop."""
+    generation: int = 0
+    """How often the workers had been renewed."""
 
 
 @dataclass(eq=False)
@@ -80,7 +109,7 @@ class _Worker:
     """Whether it came to accept connections, once that is known."""
     ended: Deferred[None]
     retiring: bool = False
-    """Whether it is not to be replaced when it ends."""
+    """Whether it is not to be replaced when it ends: it goes, or is on trial."""
     silent: int = 0
     """At how many looks in a row it had not answered."""
 
@@ -124,16 +153,12 @@ class Supervisor(Service):
         vacate: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._reactor = reactor
-        self._patience = patience
-        self._count = count
-        self._listeners = listeners
-        self._serve = serve
+        self._duty = _Duty(serve, tuple(listeners), count, patience)
         self._vacate = vacate
         self._workers: dict[int, _Worker] = {}
+        self._over = False  # whether nobody is hired any more
         self.deaths = 0
         """How many workers died."""
-        self.generation = 0
-        """How often the workers were renewed."""
         self._looks = LoopingCall(self._look)
         self._looks.clock = reactor
 
@@ -141,8 +166,7 @@ class Supervisor(Service):
         """Start all workers."""
         super().startService()
         _settle_memory()
-        for _ in range(self._count):
-            self._hire()
+        self._fill()
         self._looks.start(LOOK, now=False)
 
     async def renew(
@@ -156,32 +180,51 @@ class Supervisor(Service):
 
         :return: empty; or why that could not be done, in which case all is as before.
         """
-        before = [worker for worker in self._workers.values() if not worker.retiring]
+        if not self.running:
+            return ENDING
+        staying = sum(worker.retiring for worker in self._workers.values())
         if len(self._workers) + count > SEATS:
             return (
-                f"{len(self._workers) - len(before)} workers of earlier configurations still have"
-                " sessions: try again when some of those have ended"
+                f"{staying} workers of earlier configurations still have sessions: try again when"
+                " some of those have ended"
             )
-        old = self._serve, self._listeners, self._count, self._patience
-        self._serve, self._listeners, self._count = serve, listeners, count
-        self._patience = patience
+        duty = _Duty(serve, tuple(listeners), count, patience, self._duty.generation + 1)
         _settle_memory()
-        self.generation += 1
-        new = [self._hire(trial=True) for _ in range(count)]
+        new = [self._hire(duty, trial=True) for _ in range(count)]
         late = self._reactor.callLater(READY_TIMEOUT, self._too_late, new)
         results = [await worker.ready for worker in new]
         if late.active():
             late.cancel()
+        if not self.running:  # and so they have all been told
+            return ENDING
         if not all(results):
-            self._serve, self._listeners, self._count, self._patience = old
             for worker in new:
                 self._dismiss(worker, Stop)
             return "the new workers did not start; the log says why"
-        for worker in new:
-            worker.retiring = False
-        for worker in before:
-            self._dismiss(worker, Retire)
+        self._duty = duty
+        for worker in self._workers.values():
+            if worker in new:
+                worker.retiring = False
+            elif not worker.retiring:  # who replaced somebody meanwhile, too
+                self._dismiss(worker, Retire)
+        self._fill()
         return ""
+
+    def serving(self) -> Deferred[bool]:
+        """Tell whether all workers there are now accept connections, once that is known."""
+        ready = DeferredList([worker.ready for worker in self._workers.values()])
+        return ready.addCallback(lambda results: all(value for _, value in results))
+
+    def leave(self) -> Deferred[None]:
+        """Let nobody in any more; fires when no worker does, or soon if one does not answer."""
+        self._over = True
+        told = [self._dismiss(worker, Retire) for worker in self._workers.values()]
+        left = DeferredList(told).addCallback(lambda _: None)
+        return left.addTimeout(ASK_TIMEOUT, self._reactor, lambda *_: None)
+
+    def retire(self) -> Deferred[Any]:
+        """Tell when the last worker has ended, which they do with their last session."""
+        return DeferredList([worker.ended for worker in self._workers.values()])
 
     @staticmethod
     def _too_late(workers: list[_Worker]) -> None:
@@ -190,9 +233,10 @@ class Supervisor(Service):
                 worker.ready.callback(False)
 
     @staticmethod
-    def _dismiss(worker: _Worker, how: type[Command]) -> None:
+    def _dismiss(worker: _Worker, how: type[Command]) -> Deferred[object]:
         worker.retiring = True
-        worker.channel.callRemote(how).addErrback(lambda _: None)  # it may be gone already
+        told: Deferred[object] = worker.channel.callRemote(how)
+        return told.addErrback(lambda _: None)  # it may be gone already
 
     def stopService(self) -> Deferred[Any]:
         """Stop all workers, the slow ones by force."""
@@ -201,7 +245,7 @@ class Supervisor(Service):
             self._looks.stop()
         workers = list(self._workers.values())
         self.hurry()
-        force = self._reactor.callLater(self._patience + STOP_TIMEOUT, self._kill_all)
+        force = self._reactor.callLater(self._duty.patience + STOP_TIMEOUT, self._kill_all)
         ended = DeferredList([worker.ended for worker in workers])
         return ended.addCallback(lambda _: force.cancel() if force.active() else None)
 
@@ -248,7 +292,14 @@ class Supervisor(Service):
         for pid in self._workers:
             os.kill(pid, signal.SIGKILL)
 
-    def _hire(self, *, trial: bool = False) -> _Worker:
+    def _fill(self) -> None:
+        """Hire whoever is missing."""
+        if self.running and not self._over:
+            serving = sum(not worker.retiring for worker in self._workers.values())
+            for _ in range(self._duty.count - serving):
+                self._hire(self._duty)
+
+    def _hire(self, duty: _Duty, *, trial: bool = False) -> _Worker:
         taken = {worker.seat for worker in self._workers.values()}
         seat = next(seat for seat in range(SEATS) if seat not in taken)
         ours, theirs = socket.socketpair()
@@ -256,11 +307,11 @@ class Supervisor(Service):
             pid = os.fork()
             if pid == 0:
                 ours.close()
-                self._work(theirs, seat)
+                self._work(duty, theirs, seat)
             channel = Channel(on_ready=lambda: self._ready(pid), on_lost=lambda: self._lost(pid))
             born = self._reactor.seconds()
             worker = _Worker(pid, seat, born, channel, Deferred(), Deferred(), retiring=trial)
-            worker.generation = self.generation
+            worker.generation = duty.generation
             self._workers[pid] = worker
             _adopt(self._reactor, ours, channel)
         return worker
@@ -289,20 +340,15 @@ class Supervisor(Service):
         if worker.retiring:
             return
         if self._reactor.seconds() - worker.born >= RETRY:
-            self._hire()
+            self._fill()
         else:
-            self._reactor.callLater(RETRY, self._replace)
+            self._reactor.callLater(RETRY, self._fill)
 
-    def _replace(self) -> None:
-        if self.running:
-            self._hire()
-
-    def _work(self, theirs: socket.socket, seat: int) -> NoReturn:
+    def _work(self, duty: _Duty, theirs: socket.socket, seat: int) -> NoReturn:
         """Be a worker; never return to the supervisor's stack."""
         status = 1
         try:
-            # Signals often go to a whole group; what follows from them, the supervisor says.
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+            for number in _IGNORED:
                 signal.signal(number, signal.SIG_IGN)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.set_wakeup_fd(-1)
@@ -310,7 +356,7 @@ class Supervisor(Service):
             reactor = _fresh_reactor(self._reactor)
             del sys.modules["twisted.internet.reactor"]
             installReactor(reactor)
-            self._run(reactor, theirs, seat)
+            self._run(duty, reactor, theirs, seat)
             status = 0
         except BaseException:  # noqa: BLE001 - whatever it was, it must not go on from here
             self._log.failure("Worker broken off")
@@ -318,11 +364,12 @@ class Supervisor(Service):
             sys.stdout.flush()
             os._exit(status)
 
-    def _run(self, reactor: Any, theirs: socket.socket, seat: int) -> None:
-        service = self._serve(reactor, seat)
+    @staticmethod
+    def _run(duty: _Duty, reactor: Any, theirs: socket.socket, seat: int) -> None:
+        service = duty.serve(reactor, seat)
 
         def leave() -> None:
-            for listener in self._listeners:
+            for listener in duty.listeners:
                 listener.leave()
 
         def stop() -> None:
@@ -338,7 +385,7 @@ class Supervisor(Service):
 
         def begin() -> None:
             service.startService()
-            for listener in self._listeners:
+            for listener in duty.listeners:
                 listener.accept(reactor)
             channel = Channel(
                 on_stop=stop, on_retire=retire, on_ask=service.desk.answer, on_lost=stop
@@ -361,7 +408,7 @@ def _settle_memory() -> None:
 def _let_go(reactor: Any) -> None:
     """Close a forked process's copies of what only the supervisor reads and writes."""
     for selectable in {*reactor.getReaders(), *reactor.getWriters()}:
-        end = getattr(selectable, "socket", None)
+        end = getattr(selectable, "socket", None) or getattr(selectable, "bound", None)
         if end is not None:
             end.close()
 

@@ -1,10 +1,13 @@
-"""Tests of `popd.workers`: whether workers answer.  What they do, ``tests/e2e`` sees."""
+"""Tests of `popd.workers`: how many there are, and whether they answer.
+
+What they do, ``tests/e2e`` sees.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -13,7 +16,12 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from popd.workers import HUNG, LOOK, Supervisor, _Worker
+from popd import workers
+from popd.control import Retire, Stop
+from popd.workers import ENDING, HUNG, LOOK, READY_TIMEOUT, RETRY, Supervisor, _Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PIDS = (2_000_000_001, 2_000_000_002)  # more than there can be
 
@@ -95,3 +103,165 @@ class LookTests(SynchronousTestCase):
         self.lines[0].questions[0].errback(Failure(ConnectionDone()))
         self.look()
         self.assertEqual(self.killed, [])
+
+
+class Worker:
+    """A worker that was not really forked, and the supervisor's line to it."""
+
+    def __init__(self, pid: int, duty: str, seat: int) -> None:
+        self.pid = pid
+        self.duty = duty
+        self.seat = seat
+        self.told: list[object] = []
+        self.on_ready: Callable[[], object]
+        self.on_lost: Callable[[], object]
+
+    def callRemote(self, command: object, **_: object) -> Deferred[Any]:
+        """Take a command."""
+        self.told.append(command)
+        return Deferred()
+
+
+class GenerationTests(SynchronousTestCase):
+    """Workers are replaced by others of the generation in force, whatever happens meanwhile."""
+
+    def setUp(self) -> None:
+        """Have a supervisor with two workers that serve."""
+        self.clock = Clock()
+        self.hired: list[Worker] = []
+        self.status = 0
+        test = self
+
+        class Untried(Supervisor):
+            def _hire(self, duty: Any, *, trial: bool = False) -> _Worker:
+                """Do what the real one does, but for the fork."""
+                taken = {worker.seat for worker in self._workers.values()}
+                seat = next(seat for seat in range(100) if seat not in taken)
+                line = Worker(PIDS[0] + len(test.hired), duty.serve, seat)
+                line.on_ready = lambda: self._ready(line.pid)
+                line.on_lost = lambda: self._lost(line.pid)
+                test.hired.append(line)
+                channel: Any = line
+                worker = _Worker(
+                    line.pid, seat, test.clock.seconds(), channel, Deferred(), Deferred(), trial
+                )
+                worker.generation = duty.generation
+                self._workers[line.pid] = worker
+                return worker
+
+        self.patch(os, "kill", lambda _pid, _number: None)
+        self.patch(os, "waitpid", lambda pid, _options: (pid, self.status))
+        self.patch(workers, "_settle_memory", lambda: None)
+        self.vacated: list[int] = []
+        serve: Any = "old"
+        self.supervisor = Untried(self.clock, 2, [], serve, 30.0, self.vacated.append)
+        self.supervisor.startService()
+        self.addCleanup(self._end)
+        self.first = self.hired[:]
+        for worker in self.first:
+            worker.on_ready()
+        self.clock.advance(RETRY)
+
+    def _end(self) -> None:
+        if self.supervisor._looks.running:
+            self.supervisor._looks.stop()
+
+    def renew(self, count: int = 2) -> tuple[list[str], list[Worker]]:
+        """Begin to renew; return where the outcome will be, and the new workers."""
+        before = len(self.hired)
+        outcome: list[str] = []
+        serve: Any = "new"
+        Deferred.fromCoroutine(self.supervisor.renew(serve, [], count, 30.0)).addCallback(
+            outcome.append
+        )
+        return outcome, self.hired[before:]
+
+    def serving(self) -> list[str]:
+        """Return what those do who are not about to go."""
+        duties = {worker.pid: worker.duty for worker in self.hired}
+        return sorted(
+            duties[pid] for pid, worker in self.supervisor._workers.items() if not worker.retiring
+        )
+
+    def test_renewed(self) -> None:
+        """When the new ones serve the old ones retire, and their end is no death."""
+        outcome, new = self.renew()
+        self.assertEqual((outcome, self.serving()), ([], ["old", "old"]))
+        for worker in new:
+            worker.on_ready()
+        self.assertEqual((outcome, self.serving()), ([""], ["new", "new"]))
+        with capturedLogs() as events:
+            for worker in self.first:
+                self.assertEqual(worker.told, [Retire])
+                worker.on_lost()
+        self.assertEqual((events, self.supervisor.deaths, len(self.hired)), ([], 0, 4))
+        self.assertEqual([one.generation for one in self.supervisor.processes()], [1, 1])
+
+    def test_death_meanwhile(self) -> None:
+        """Who dies meanwhile is replaced by one like it, who retires with the others."""
+        outcome, new = self.renew()
+        self.first[0].on_lost()
+        self.assertEqual(self.hired[-1].duty, "old")
+        self.assertEqual(self.supervisor.deaths, 1)
+        for worker in new:
+            worker.on_ready()
+        self.assertEqual((outcome, self.serving()), ([""], ["new", "new"]))
+        self.assertEqual(self.hired[-1].told, [Retire])
+
+    def test_death_before_failure(self) -> None:
+        """So it is if the new ones turn out to be no good."""
+        outcome, new = self.renew()
+        self.first[0].on_lost()
+        new[0].on_lost()
+        self.clock.advance(READY_TIMEOUT)
+        self.assertIn("did not start", outcome[0])
+        self.assertEqual(self.serving(), ["old", "old"])
+        self.assertEqual(new[1].told[-1], Stop)
+
+    def test_late_replacement(self) -> None:
+        """One that was to be replaced in a moment is not, if others have taken over till then."""
+        self.first[0].on_lost()
+        self.hired[-1].on_lost()  # at once: so there is a pause
+        count = len(self.hired)
+        _, new = self.renew()
+        for worker in new:
+            worker.on_ready()
+        self.clock.advance(2 * RETRY)
+        self.assertEqual((len(self.hired), self.serving()), (count + 2, ["new", "new"]))
+
+    def test_new_one_dies(self) -> None:
+        """A new one that dies when the others are not there yet is replaced by a new one."""
+        outcome, new = self.renew()
+        new[0].on_ready()
+        new[0].on_lost()
+        new[1].on_ready()
+        self.assertEqual((outcome, self.serving()), ([""], ["new", "new"]))
+
+    def test_seats(self) -> None:
+        """Nobody gets the seat of one that still has sessions."""
+        for _ in range(2):
+            _, new = self.renew()
+            for worker in new:
+                worker.on_ready()
+        self.assertEqual([worker.seat for worker in self.hired], list(range(6)))
+        self.first[1].on_lost()
+        self.assertEqual(self.vacated, [1])
+        self.hired[-1].on_lost()
+        self.clock.advance(RETRY)
+        self.assertEqual(self.hired[-1].seat, 1)
+
+    def test_stopped(self) -> None:
+        """Whoever stops hires nobody, and does not go on with what was begun."""
+        outcome, new = self.renew()
+        self.supervisor.stopService()
+        for worker in (*self.first, *new):
+            self.assertEqual(worker.told[-1], Stop)
+        for worker in new:
+            worker.on_ready()
+        self.assertEqual(outcome, [ENDING])
+        self.assertEqual(self.renew(), ([ENDING], []))
+        with capturedLogs() as events:
+            for worker in (*self.first, *new):
+                worker.on_lost()
+        self.clock.advance(10 * RETRY)
+        self.assertEqual((events, len(self.hired), self.supervisor.deaths), ([], 4, 0))

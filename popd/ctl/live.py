@@ -75,16 +75,22 @@ def kick(site: Site, subject: str) -> None:
 
 
 @click.command(name="reload")
+@click.option("--code", is_flag=True, help="Change to the version of popd that is installed now.")
 @click.pass_obj
-def reload_(site: Site) -> None:
+def reload_(site: Site, *, code: bool) -> None:
     """Have the configuration, password files and certificates taken up anew.
 
-    If anything is wrong with them popd says what, and goes on with the old ones.
+    If anything is wrong with them popd says what, and goes on with the old ones.  With --code all
+    of popd is started anew beside the old one, which ends with its last session; so nobody is cut
+    off, and if the new one does not start, the old one goes on.
     """
-    problem = site.remote().ask("reload", timeout=_RELOAD)
+    problem = site.remote().ask("reload", timeout=_RELOAD, code=code)
     if problem:
         raise RefusedError(problem)
-    say("popd goes by the new configuration from now on")
+    if code:
+        say("the popd that is installed now serves from now on")
+    else:
+        say("popd goes by the new configuration from now on")
 
 
 @click.command()

@@ -62,6 +62,9 @@ class Operated(Protocol):
     def reload(self) -> Deferred[str]:
         """Take up the configuration anew; return what is wrong with it, in a line, or ``""``."""
 
+    def reload_code(self) -> Deferred[str]:
+        """Have another popd, of the code that is installed now, take over; likewise."""
+
     def drain(self) -> object:
         """Let the sessions that there are finish, and end."""
 
@@ -78,7 +81,8 @@ class Commands:
     - ``explain`` ``{"ident"}``: the failed log-ins, and the session, of that id.
     - ``penalties`` ``{"users", "subject"}`` and ``forgive`` ``{"subject"}``: see
       `popd.auth.penalties`.
-    - ``reload``: what is wrong with the new configuration, or ``""``.
+    - ``reload``: what is wrong with the new configuration, or ``""``; with ``{"code": true}`` why
+      no popd of the code that is installed now could take over.
     - ``drain``: popd ends when its sessions have.
     - ``trace`` ``{"user"}``: answers until the client has enough, each with ``lines`` and how many
       were ``lost``, see `popd.server.trace.Tracer`.
@@ -155,9 +159,10 @@ class Commands:
     async def _forgive(self, about: dict[str, Any]) -> int:
         return forgive(self._server.guesses, _text(about, "subject", ""))
 
-    async def _reload(self, _about: dict[str, Any]) -> str:
+    async def _reload(self, about: dict[str, Any]) -> str:
         done: Deferred[str] = Deferred()
-        self._server.reload().addBoth(done.callback)  # whoever asked may go: it is not broken off
+        work = self._server.reload_code() if about.get("code") else self._server.reload()
+        work.addBoth(done.callback)  # whoever asked may go: it is not broken off
         return await done
 
     async def _drain(self, _about: dict[str, Any]) -> None:

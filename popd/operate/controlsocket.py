@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
     from twisted.python.failure import Failure
 
+    from popd.heritage import Heritage
     from popd.operate.commands import Commands
 
 __all__ = ["ASK_LIMIT", "CLIENTS", "PATIENCE", "ControlSocket"]
@@ -157,14 +158,20 @@ class ControlSocket(Service):
     :param reactor: this process's.
     :param path: where; empty for `DEFAULT`, if that can be had.
     :param commands: answers.
+    :param heritage: has the socket if another popd has listened there before.
     """
 
     _log: ClassVar = Logger()
 
-    def __init__(self, reactor: Any, path: str, commands: Commands) -> None:
+    def __init__(
+        self, reactor: Any, path: str, commands: Commands, heritage: Heritage | None = None
+    ) -> None:
         self._reactor = reactor
         self._path = path
         self._commands = commands
+        self._heritage = heritage
+        self.shown = f"--control {path or DEFAULT}"
+        """What the socket is called."""
         self._place: Place | None = None
         self._callers: set[Caller] = set()
 
@@ -175,8 +182,9 @@ class ControlSocket(Service):
         """
         super().startService()
         path = self._path or DEFAULT
+        inherited = None if self._heritage is None else self._heritage.take(self.shown)
         try:
-            self._place = Place(path)
+            self._place = Place(path, inherited)
         except OSError as error:
             reason = error.strerror or str(error)
             if self._path:
@@ -185,6 +193,18 @@ class ControlSocket(Service):
             return
         self._log.info("popctl is answered at {path}", path=path)
         self._reactor.addReader(self)
+
+    @property
+    def bound(self) -> socket.socket | None:
+        """The socket that this listens on, if it does."""
+        return None if self._place is None else self._place.socket
+
+    def hand_over(self) -> None:
+        """Listen no more: another popd does.  Who has asked already is answered."""
+        if self._place is not None:
+            self._reactor.removeReader(self)
+            self._place.socket.close()
+            self._place = None
 
     def stopService(self) -> None:
         """Listen no more, and let everybody go."""

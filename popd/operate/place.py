@@ -29,14 +29,20 @@ class Place:
     """A listening socket with a name of its own, which only its owner (and root) can connect to.
 
     :param path: the name.
+    :param descriptor: the socket, if there is one already that is called so.
     :raises OSError: it cannot be had; its ``strerror`` says why, in a line.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, descriptor: int | None = None) -> None:
+        self._path = Path(path)
+        if descriptor is not None:
+            self.socket = socket.socket(fileno=descriptor)
+            status = self._path.stat()
+            self._which = status.st_dev, status.st_ino
+            return
         if len(os.fsencode(path)) > MAX_PATH:
             raise OSError(errno.ENAMETOOLONG, f"a socket's path has at most {MAX_PATH} octets")
         _make_way(path)
-        self._path = Path(path)
         self.socket = socket.socket(socket.AF_UNIX)
         new = f"{path}.{secrets.token_hex(3)}"
         try:

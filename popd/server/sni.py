@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from popd.server.tls import Served, ServerTLS
 
-__all__ = ["pairs", "serve_names"]
+__all__ = ["pairs", "serve_names", "unfinished"]
 
 
 def pairs(directory: str) -> Iterator[tuple[str, str]]:
@@ -27,27 +27,47 @@ def pairs(directory: str) -> Iterator[tuple[str, str]]:
 
     :raises ValueError: the directory cannot be read.
     """
-    try:
-        entries = sorted(Path(directory).iterdir())
-    except OSError as error:
-        raise ValueError(f"{directory}: cannot be read: {error.strerror}") from None
-    for entry in entries:
-        chain, key = entry / "fullchain.pem", entry / "privkey.pem"
+    for entry in _entries(directory):
+        chain, key = _halves(entry)
         if entry.suffix == ".pem" and entry.is_file():
             yield str(entry), str(entry)
         elif chain.exists() and key.exists():
             yield str(chain), str(key)
 
 
+def unfinished(directory: str) -> Iterator[tuple[str, str]]:
+    """Yield where the certificate of each pair is that lacks a half, or would be, and the half.
+
+    :raises ValueError: see `pairs`.
+    """
+    for entry in _entries(directory):
+        chain, key = _halves(entry)
+        if chain.exists() != key.exists():
+            yield str(chain), str(key if chain.exists() else chain)
+
+
+def _entries(directory: str) -> list[Path]:
+    try:
+        return sorted(Path(directory).iterdir())
+    except OSError as error:
+        raise ValueError(f"{directory}: cannot be read: {error.strerror}") from None
+
+
+def _halves(entry: Path) -> tuple[Path, Path]:
+    return entry / "fullchain.pem", entry / "privkey.pem"
+
+
 def serve_names(tls: ServerTLS, directory: str) -> None:
     """Have clients that ask for a name get the certificate for it, and others the default.
 
-    A name is looked up as it is, then with ``*`` for its first label.  If there are several of one
-    name they may differ in the kind of key, and else the one that expires last is taken.
+    A name is looked up as it is, the default's own names included, then with ``*`` for its first
+    label.  If there are several of one name they may differ in the kind of key, and else the one
+    that expires last is taken.
 
     :param directory: see `pairs`.
     :raises ValueError: a certificate cannot be used; the text is a line that names it.
     """
+    own = [name for served in tls.served for name in served.names if "*" not in name]
     chosen: dict[str, dict[str, tuple[Served, str]]] = defaultdict(dict)
     for path, key_path in pairs(directory):
         kind, served = add_certificate(new_context(), path, key_path)
@@ -68,6 +88,8 @@ def serve_names(tls: ServerTLS, directory: str) -> None:
             for path, key_path in files:
                 add_certificate(context, path, key_path)
         names[name.encode("ascii", "ignore")] = context
+    for name in own:
+        names.setdefault(name.encode("ascii", "ignore"), tls.context)
     tls.contexts += contexts.values()
     tls.context.set_tlsext_servername_callback(lambda connection: _choose(connection, names))
 

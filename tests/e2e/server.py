@@ -158,13 +158,22 @@ class RunningServer:
     :param options: more command line options.
     :param workers: how many; empty if the configuration says it.
     :param listen: whether to listen in cleartext, if the configuration does not say where.
+    :param pidfile: where twistd writes down its process id.
     """
 
-    def __init__(self, site: Site, *options: str, workers: str = "1", listen: bool = True) -> None:
+    def __init__(
+        self,
+        site: Site,
+        *options: str,
+        workers: str = "1",
+        listen: bool = True,
+        pidfile: str = "",
+    ) -> None:
         self.site = site
         self._options = options
         self._workers = workers
         self._listen = listen
+        self._pidfile = pidfile
         self._log = Path(tempfile.mkstemp(dir=site.root, suffix=".log")[1])
         self.port = 0
         """The port for cleartext with STLS."""
@@ -176,7 +185,7 @@ class RunningServer:
         site = self.site
         command = [
             str(Path(sys.executable).with_name("twistd")),
-            *("-n", "--pidfile=", "popd"),
+            *("-n", f"--pidfile={self._pidfile}", "popd"),
             *(("--listen", _LOOPBACK) if self._listen else ()),
             *("--listen-tls", _LOOPBACK),
             *("--certificate", str(site.certificate), "--private-key", str(site.private_key)),
@@ -187,7 +196,9 @@ class RunningServer:
             *(("--workers", self._workers) if self._workers else ()),
             *self._options,
         ]
-        environment = dict(os.environ, PYTHONPATH=str(Path(popd.__file__).parents[1]))
+        # A test may put another popd into the site's directory.
+        path = f"{site.root}{os.pathsep}{Path(popd.__file__).parents[1]}"
+        environment = dict(os.environ, PYTHONPATH=path)
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 command,

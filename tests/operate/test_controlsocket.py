@@ -62,6 +62,10 @@ class FakeServer:
         """Say what is wrong."""
         return succeed(self.problem)
 
+    def reload_code(self) -> Deferred[str]:
+        """Likewise, of code."""
+        return succeed("no other")
+
     def drain(self) -> None:
         """Remember it."""
         self.drained = True
@@ -244,6 +248,7 @@ class CallerTests(SynchronousTestCase):
         self.assertEqual(self.ask("reload"), "")
         self.server.problem = "no good"
         self.assertEqual(self.ask("reload"), "no good")
+        self.assertEqual(self.ask("reload", code=True), "no other")
 
     def test_gone_while_reloading(self) -> None:
         """A reload goes on, though nobody waits for it any more."""
