@@ -370,7 +370,7 @@ def _key(base: bytes, modified: int, twin: Twin) -> bytes:
     if digits is None:
         seconds, rest = divmod(max(0, modified), 10**9)
         digits = b"%d" % seconds, b"%d" % (rest // 1000)
-    key = b"%b%b%b" % (digits[0].rjust(12, b"0"), digits[1].rjust(6, b"0"), base)
+    key = digits[0].rjust(12, b"0") + digits[1].rjust(6, b"0") + base
     return key + b"\0%d%b" % (twin.number > 0, unique_id(base, *twin)) if twin.identity else key
 
 

@@ -86,6 +86,7 @@ class _Files:
 
     def __init__(self, root: bytes, before: Opened | None, *, local: bool) -> None:
         self._root = root
+        self._folders = {directory: b"%b/%b/" % (root, directory) for directory in DIRECTORIES}
         self._before = before
         self._local = local
         self._known: Known | None = None
@@ -108,7 +109,7 @@ class _Files:
             facts = self._known.get(base, inode)
         if facts is not None and self.is_same(found, Facts(*facts)):
             return facts
-        path = b"%b/%b/%b" % (self._root, directory, name)
+        path = self._folders[directory] + name
         try:
             facts = measure(path)
         except FileNotFoundError:
@@ -127,7 +128,7 @@ class _Files:
         if not self._local:
             return True
         directory, name, _ = found
-        return _look(b"%b/%b/%b" % (self._root, directory, name), lambda p: resembles(p, facts))
+        return _look(self._folders[directory] + name, lambda path: resembles(path, facts))
 
     def opened(self, stock: Stock, keys: tuple[Key | None, ...], which: tuple[int, int]) -> Opened:
         """Return the Maildir as it is now."""

@@ -76,7 +76,7 @@ def measure(path: bytes) -> Measured:
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "Not a regular file")
         size = status.st_size
-        if b"=" in path:
+        if path.find(b"=") >= 0:
             stored, wire = claimed_sizes(os.path.basename(path).partition(b":")[0])
             if (
                 wire is not None

@@ -35,8 +35,7 @@ LEDGER_FILE = b"popd-uidl"
 _MAX_OCTETS = 64 * 1024 * 1024
 _MAX_ABSENT = 1000
 
-_PLAIN = bytes(range(0x21, 0x7F))
-_MAX_ID = 70
+_PLAIN = re.compile(rb"[!-~]{1,70}")
 _DIGEST_OCTETS = 64
 _DIGEST = re.compile(rb"[0-9a-f]{64}")
 _HEAD = re.compile(rb"popd-uidl 1 ([0-9a-f]{64})\n")
@@ -53,8 +52,7 @@ def unique_id(base: bytes, identity: bytes = b"", number: int = 0) -> bytes:
     """
     if number:
         return _digest(b"%b\0%b\0%d" % (base, identity, number))
-    plain = 0 < len(base) <= _MAX_ID and not base.translate(None, _PLAIN)
-    if plain and not (len(base) == _DIGEST_OCTETS and _DIGEST.fullmatch(base)):
+    if _PLAIN.fullmatch(base) and not (len(base) == _DIGEST_OCTETS and _DIGEST.fullmatch(base)):
         return base  # the very same, which costs no memory
     return _digest(base)
 

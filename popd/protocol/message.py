@@ -35,7 +35,7 @@ _DOT = re.compile(rb"\n\.")
 def wire_octets(message: bytes) -> int:
     """Return what an `OctetCounter` says of a whole message."""
     octets = len(message) + message.count(b"\n")
-    if b"\r" in message:
+    if message.find(b"\r") >= 0:  # `in` makes an exception first, and forgets it
         octets -= message.count(b"\r\n")
     return octets if not message or message.endswith(b"\n") else octets + 2
 
@@ -53,7 +53,7 @@ class OctetCounter:
         """Count the next stored octets."""
         if chunk:
             self._octets += len(chunk) + chunk.count(b"\n")
-            if b"\r" in chunk:
+            if chunk.find(b"\r") >= 0:
                 self._octets -= chunk.count(b"\r\n")
             if self._last == _CR and chunk[0] == _LF:
                 self._octets -= 1
@@ -102,7 +102,7 @@ class MessageEncoder:
         if chunk.endswith(b"\r"):  # half of a CRLF, perhaps: the next octet tells
             self._held = b"\r"
             chunk = chunk[:-1]
-        if b"\r" in chunk:
+        if chunk.find(b"\r") >= 0:
             chunk = _to_lf(chunk)
         return self._encode(chunk)
 
@@ -157,7 +157,7 @@ def encode(message: bytes, body_lines: int | None) -> tuple[list[bytes], int]:
     :param message: all its stored octets.
     :param body_lines: see `MessageEncoder`.
     """
-    if body_lines is None and b"\r" not in message and message.endswith(b"\n"):
+    if body_lines is None and message.find(b"\r") < 0 and message.endswith(b"\n"):
         parts = message.split(b"\n.", _FEW)
         if len(parts) <= _FEW:
             body = b"\r\n..".join([part.replace(b"\n", b"\r\n") for part in parts])
