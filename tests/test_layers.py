@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ MODULES = {
     ): path
     for path in sorted(ROOT.rglob("*.py"))
 }
+POPCHECK = ROOT.parent / "popcheck"
+"""Beside the house: a client of any server, which shares nothing with this one."""
+
 FLOORS = ("popd.protocol", "popd.maildrop", "popd.auth", "popd.server", "popd", "popd.ctl")
 """From the ground up; what is in no other package is on the floor of ``popd.tap``."""
 
@@ -90,5 +94,11 @@ class LayerTests(SynchronousTestCase):
 
     def test_size(self) -> None:
         """No module is too long to be read at a sitting."""
-        for module, path in MODULES.items():
-            self.assertLessEqual(len(path.read_text().splitlines()), MAX_LINES, module)
+        for path in (*MODULES.values(), *POPCHECK.rglob("*.py")):
+            self.assertLessEqual(len(path.read_text().splitlines()), MAX_LINES, path)
+
+    def test_popcheck(self) -> None:
+        """The conformance suite imports what comes with Python, and nothing of popd."""
+        for path in POPCHECK.rglob("*.py"):
+            for name in imports(path):
+                self.assertIn(name.split(".")[0], (*sys.stdlib_module_names, "popcheck"), path)

@@ -99,7 +99,7 @@ class TreeTests(SynchronousTestCase):
     def test_no_side_effects(self) -> None:
         """Importing any module of popd leaves the process as it was."""
         subprocess.run(
-            [sys.executable, "-c", PROBE, *MODULES],
+            [sys.executable, "-c", PROBE, *MODULES, "popcheck.main", "popcheck.rules"],
             check=True,
             cwd=ROOT,
             env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},

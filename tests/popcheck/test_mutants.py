@@ -1,0 +1,130 @@
+"""Each rule fails on the server that breaks it, and passes on the one that breaks none.
+
+The servers are toys in threads of this process; nothing of popd is in it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trustme
+from twisted.trial.unittest import SynchronousTestCase
+
+from popcheck.maildir import Maildir
+from popcheck.rules import load
+from popcheck.runner import FAIL, PASS, SKIP, carry_out
+from popcheck.target import Target
+from tests.popcheck.mutants import MUTANTS
+from tests.popcheck.mutants_store import Streaming
+from tests.popcheck.toy import PASSWORD, USER, Session, Toy
+
+if TYPE_CHECKING:
+    from popcheck.runner import Result
+
+PATIENCE = 0.4
+"""Seconds that a mutant has for a reply; some never give one."""
+
+
+class Plain(Session):
+    """The toy without what is in it for few rules."""
+
+    stls = True
+    apop = False
+    capabilities = Session.capabilities[:-2]
+    before = ("USER", "PASS", "APOP", "AUTH", "CAPA", "STLS", "QUIT")
+
+
+class RuleTests(SynchronousTestCase):
+    """Rules, and servers that keep or break them."""
+
+    def setUp(self) -> None:
+        """Make a Maildir and a certificate."""
+        self.path = Path(tempfile.mkdtemp(prefix="popcheck-"))
+        self.addCleanup(shutil.rmtree, self.path)
+        for name in ("tmp", "new", "cur"):
+            (self.path / name).mkdir()
+        authority = trustme.CA()
+        self.server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(self.server_context)
+        self.client_context = ssl.create_default_context()
+        authority.configure_trust(self.client_context)
+        self.old_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(self.old_context)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.old_context.minimum_version = ssl.TLSVersion.TLSv1
+        self.old_context.set_ciphers("ALL:@SECLEVEL=0")
+
+    def run_rules(
+        self,
+        session: type[Session],
+        *names: str,
+        tls: bool = False,
+        old: bool = False,
+        patience: float = 20.0,
+    ) -> list[Result]:
+        """Check rules with a server; return what became of them."""
+        toy = Toy(session, self.path, self.old_context if old else self.server_context)
+        try:
+            if tls:
+                toy.with_tls()
+            target = Target(
+                host="127.0.0.1",
+                port=toy.port,
+                tls_port=toy.tls_port,
+                user=USER,
+                password=PASSWORD,
+                context=self.client_context,
+                maildir=Maildir(self.path),
+                timeout=patience,
+            )
+            rules = load()
+            return [carry_out(rules[name], target) for name in names or rules]
+        finally:
+            toy.end()
+
+    def test_every_rule_has_a_mutant(self) -> None:
+        """There is no rule that no server could break."""
+        self.assertEqual(set(MUTANTS), set(load()))
+
+    def test_correct(self) -> None:
+        """A server that does everything right passes, and each rule finds a server to pass on."""
+        results = self.run_rules(Session)
+        skipped = [one.rule.name for one in results if one.outcome == SKIP]
+        results += self.run_rules(Plain, *skipped, tls=True)
+        results += self.run_rules(Streaming, "change.cut-while-sent")
+        failed = [(one.rule.name, one.detail) for one in results if one.outcome == FAIL]
+        self.assertEqual(failed, [])
+        passed = {one.rule.name for one in results if one.outcome == PASS}
+        self.assertEqual(set(load()) - passed, set())
+        left = [path for at in ("new", "cur", "tmp") for path in (self.path / at).iterdir()]
+        self.assertEqual(left, [])
+
+    def test_mutants(self) -> None:
+        """Each rule fails on its mutant."""
+        survivors = []
+        for name, session in MUTANTS.items():
+            (result,) = self.run_rules(
+                session,
+                name,
+                tls=name.startswith("tls."),
+                old=name.startswith("tls.refuses"),
+                patience=PATIENCE,
+            )
+            if result.outcome != FAIL:
+                survivors.append((name, result.outcome, result.detail))
+        self.assertEqual(survivors, [])
+
+    def test_without_maildir(self) -> None:
+        """Rules that need a Maildir are skipped where there is none, and the others are not."""
+        toy = Toy(Session, self.path)
+        self.addCleanup(toy.end)
+        target = Target("127.0.0.1", toy.port, 0, USER, PASSWORD, self.client_context)
+        rules = load()
+        self.assertEqual(carry_out(rules["retr.plain"], target).outcome, SKIP)
+        self.assertEqual(carry_out(rules["noop.ok"], target).outcome, PASS)
