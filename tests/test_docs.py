@@ -48,6 +48,25 @@ class PageTests(SynchronousTestCase):
         for reply in replies:
             self.assertTrue(f"``-ERR {reply}``" in page, reply)
 
+    def test_benchmarks(self) -> None:
+        """The benchmarks understand the commands that are shown."""
+        page = (DOCS / "performance.rst").read_text(encoding="utf-8")
+        shown = re.findall(r"^    python benchmarks/run\.py(.*?)(?: +#.*)?$", page, re.MULTILINE)
+        self.assertGreater(len(shown), 3)
+        code = (
+            "import sys, shlex, run\n"
+            "for line in sys.stdin: sys.argv[1:] = shlex.split(line); run._arguments()"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=DOCS.parent / "benchmarks",
+            input="\n".join(shown),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
     def test_sphinx(self) -> None:
         """All pages are whole, and each is linked from somewhere."""
         output = self.mktemp()

@@ -121,10 +121,13 @@ class Site:
             for directory in ("tmp", "new", "cur"):
                 (self.maildir(user) / directory).mkdir(parents=True)
 
-    def add_user(self, user: str) -> None:
-        """Add a user; the password is *user* too."""
+    def add_user(self, user: str, field: str = "") -> None:
+        """Add a user; the password is *user* too.
+
+        :param field: the password as it is stored.
+        """
         with self.passwords.open("a", encoding="ascii") as file:
-            file.write(f"{user}@example.org:{{PLAIN}}{user}\n")
+            file.write(f"{user}@example.org:{field or f'{{PLAIN}}{user}'}\n")
         for directory in ("tmp", "new", "cur"):
             (self.maildir(user) / directory).mkdir(parents=True)
 
@@ -161,6 +164,9 @@ class RunningServer:
     :param pidfile: where twistd writes down its process id.
     """
 
+    program: tuple[str, ...] = (str(Path(sys.executable).with_name("twistd")),)
+    """What is run."""
+
     def __init__(
         self,
         site: Site,
@@ -184,7 +190,7 @@ class RunningServer:
         """Start it, and wait until it listens."""
         site = self.site
         command = [
-            str(Path(sys.executable).with_name("twistd")),
+            *self.program,
             *("-n", f"--pidfile={self._pidfile}", "popd"),
             *(("--listen", _LOOPBACK) if self._listen else ()),
             *("--listen-tls", _LOOPBACK),
