@@ -1,0 +1,1 @@
+"""popd as the mail programs of others see it."""
