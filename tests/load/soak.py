@@ -64,12 +64,12 @@ def count(*_):
         file.write(str(sum(map(waited_for, reactor.getDelayedCalls()))))
     os.rename(file.name, file.name.removesuffix(".new"))
 
-signal.signal(signal.SIGUSR2, count)
+signal.signal(signal.SIGRTMIN, count)
 from twisted.scripts.twistd import run
 sys.argv[0] = "twistd"
 run()
 """
-"""A twistd whose processes write down how many timers they have when they are sent SIGUSR2.
+"""A twistd whose processes write down how many timers they have when they are sent SIGRTMIN.
 
 One of popd's for a second in which nobody waits for anything any more (`Watch`) does not count.
 """
@@ -132,7 +132,7 @@ class Watched(RunningServer):
     def _timers(self, pid: int) -> int:
         path = self._counts / str(pid)
         path.unlink(missing_ok=True)
-        os.kill(pid, signal.SIGUSR2)
+        os.kill(pid, signal.SIGRTMIN)
         until(path.exists, "a process does not count its timers")
         return int(path.read_text(encoding="ascii"))
 
