@@ -20,6 +20,7 @@ from popd.auth.chain import CheckerChain
 from popd.auth.fakekeys import FILE as FAKE_KEYS
 from popd.auth.fakekeys import FakeKeys
 from popd.auth.guard import Guard
+from popd.auth.interfaces import IClosable
 from popd.auth.link import Link, Policy
 from popd.auth.penalties import slowed
 from popd.auth.realm import MaildropRealm
@@ -97,6 +98,15 @@ class Door:
     def slowed(self) -> int:
         """Return how many networks, accounts and pairs of them have to wait because of guesses."""
         return slowed(self.guesses, time.time())
+
+    def close(self) -> None:
+        """Have checkers let go of what they have: nobody comes in here any more."""
+        for checker, _, name in self._checkers:
+            if IClosable.providedBy(checker):
+                try:
+                    checker.close()
+                except Exception:  # noqa: BLE001 - the others want to be closed as well
+                    _log.failure("{name} of the former configuration is not closed", name=name)
 
     def portal(self, clock: IReactorTime) -> Portal:
         """Return where credentials become maildrops, for the process whose clock this is."""

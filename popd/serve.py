@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from popd.door import Door
     from popd.server.tls import ServerTLS
 
-__all__ = ["DRAIN_TIMEOUT", "GARBAGE", "SWITCH", "Service", "Serving"]
+__all__ = ["DRAIN_TIMEOUT", "GARBAGE", "SWEEP", "SWITCH", "Service", "Serving"]
 
 DRAIN_TIMEOUT: Final = 30.0
 """Seconds that sessions may go on, by default, when popd is to stop."""
@@ -35,6 +35,10 @@ DRAIN_TIMEOUT: Final = 30.0
 GARBAGE: Final = (700, 10, 1000)
 """When Python looks for garbage.  Its default goes through everything a hundred times as often, and
 while it does, with a large maildrop being opened, nobody is served for 10 ms."""
+
+SWEEP: Final = 15.0
+"""Seconds after a reload, and between two looks whether what was before it is still in use.  A
+checker has less time for an answer, so that nobody who has just gone still asks."""
 
 _LAST: Final = 5.0
 """Seconds that a message which is being sent may take after that, until it is broken off; and that
@@ -60,19 +64,19 @@ class Service(MultiService):
 
     :param reactor: the process's own.
     :param factory: serves connections.
+    :param door: how users get in.
     :param patience: seconds that sessions may go on when this is to stop.
-    :param domain: what completes a bare user name.
     """
 
     _log: ClassVar = Logger()
 
-    def __init__(
-        self, reactor: Any, factory: POP3Factory, patience: float, domain: str = ""
-    ) -> None:
+    def __init__(self, reactor: Any, factory: POP3Factory, door: Door, patience: float) -> None:
         super().__init__()
         self.reactor = reactor
         self.factory = factory
-        self.desk = Desk(factory, domain)
+        self._door = door
+        self._former: dict[POP3Factory, Door] = {}  # whose sessions may still ask at the door
+        self.desk = Desk(factory, door.domain)
         """Answers operators for the process."""
         self.patience = patience
         self._end: Deferred[None] | None = None
@@ -81,6 +85,26 @@ class Service(MultiService):
         self._strangers_end = inf  # when who has not logged in must be gone
         self._looks = LoopingCall(self._look)
         self._looks.clock = reactor
+
+    def renew(self, factory: POP3Factory, door: Door, patience: float) -> None:
+        """Serve who comes from now on in another way; those who are there go on as they were.
+
+        A door that is none any more is closed when the last who came to it has gone.
+        """
+        self._former[self.factory] = self._door
+        self.factory, self._door, self.patience = factory, door, patience
+        self.desk.serve(factory, door.domain)
+        self.reactor.callLater(SWEEP, self._sweep)
+
+    def _sweep(self) -> None:
+        present = {connection.factory for connection in self.factory.visits}
+        gone = [factory for factory in self._former if factory not in present]
+        doors = [self._former.pop(factory) for factory in gone]
+        used = {self._door, *self._former.values()}
+        for door in set(doors) - used:
+            door.close()
+        if self._former:
+            self.reactor.callLater(SWEEP, self._sweep)
 
     def serving(self) -> Deferred[bool]:
         """Tell that it serves."""
@@ -195,7 +219,7 @@ class Serving:
         journal = Journal(self.meter.of(seat))
         gate = Gate(self._limits, self.registry, journal, reactor, seat)
         factory = self._factory(reactor, offload, journal, Visits(seat), gate)
-        service = Service(reactor, factory, self._patience, self.door.domain)
+        service = Service(reactor, factory, self.door, self._patience)
         offload.setServiceParent(service)
         self._open(service.factory)
         reactor.suggestThreadPoolSize(self._hashers)
@@ -218,9 +242,7 @@ class Serving:
             service.reactor, before.offload, before.journal, before.visits, before.gate
         )
         factory.watch = before.watch
-        service.factory = factory
-        service.desk.serve(factory, self.door.domain)
-        service.patience = self._patience
+        service.renew(factory, self.door, self._patience)
         self._open(factory)
 
     def _factory(

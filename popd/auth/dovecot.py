@@ -23,7 +23,7 @@ from popd.auth.account import FIELDS, Account, Client
 from popd.auth.answers import read_account
 from popd.auth.dovecot_client import AuthClient, Reply
 from popd.auth.health import MAX_TIMEOUT, Standing, limited, process_reactor
-from popd.auth.interfaces import AuthUncertainError
+from popd.auth.interfaces import AuthUncertainError, IClosable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ _DISABLED: Final = frozenset(("user_disabled", "pass_expired"))
 _log = Logger()
 
 
-@implementer(ICredentialsChecker)
+@implementer(ICredentialsChecker, IClosable)
 class DovecotChecker:
     """Lets Dovecot check passwords.
 
@@ -76,6 +76,11 @@ class DovecotChecker:
         """
         checking = Deferred.fromCoroutine(self._check(credentials))
         return limited(checking, self._timeout, self._clock, "Dovecot does not answer")
+
+    def close(self) -> None:
+        """See `IClosable`."""
+        if "_standing" in self.__dict__:
+            self._standing.close()
 
     async def _check(self, credentials: IUsernamePassword) -> Account:
         username, password = credentials.username, credentials.password

@@ -11,7 +11,7 @@ from popd.auth.interfaces import AuthUncertainError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.internet.interfaces import IReactorTime
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
 
 __all__ = [
@@ -95,6 +95,14 @@ class Health:
         self._clock = clock
         self._trouble = ""
         self._pause = FIRST_PAUSE
+        self._again: IDelayedCall | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """Try it no more."""
+        self._closed = True
+        if self._again is not None and self._again.active():
+            self._again.cancel()
 
     def check(self) -> None:
         """Do nothing if the backend can be asked.
@@ -112,7 +120,8 @@ class Health:
 
     def _wait(self, trouble: str) -> None:
         self._trouble = trouble or "no reason given"
-        self._clock.callLater(self._pause, self._try)
+        if not self._closed:
+            self._again = self._clock.callLater(self._pause, self._try)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
     def _try(self) -> None:
@@ -137,6 +146,14 @@ class Standing(Generic[Kept]):
         self._connection: Kept | None = None
         self._waiting: list[Deferred[Kept]] = []
         self.health = Health(self._connect, clock)
+        self._closed = False
+
+    def close(self) -> None:
+        """Keep no connection any more."""
+        self._closed = True
+        self.health.close()
+        if self._connection is not None:
+            self._connection.abort()
 
     def get(self) -> Deferred[Kept]:
         """Return the connection, which is made first if there is none.
@@ -178,6 +195,8 @@ class Standing(Generic[Kept]):
         waiting, self._waiting = self._waiting, []
         for deferred in waiting:
             deferred.callback(connection)
+        if self._closed:
+            connection.abort()
 
     def _not_made(self, failure: Failure) -> Failure:
         waiting, self._waiting = self._waiting, []

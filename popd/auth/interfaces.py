@@ -34,6 +34,7 @@ __all__ = [
     "IAccounts",
     "IBearerToken",
     "IClientCertificate",
+    "IClosable",
     "IKnowsBareNames",
     "IScramKeyring",
     "IVersioned",
@@ -100,6 +101,13 @@ class IVersioned(Interface):
 
         Cheap: it is asked at every log-in, in the reactor's thread.
         """
+
+
+class IClosable(Interface):
+    """What a checker can do besides if it has connections, threads, processes or timers."""
+
+    def close() -> None:
+        """Let go of them: nobody asks any more, and what is still asked need not be answered."""
 
 
 class IBearerToken(ICredentials):

@@ -16,7 +16,13 @@ from zope.interface import implementer
 
 from popd.auth.answers import read_account
 from popd.auth.health import Standing, limited, process_reactor
-from popd.auth.interfaces import AuthTemporaryError, AuthUncertainError, IAccounts, IKnowsBareNames
+from popd.auth.interfaces import (
+    AuthTemporaryError,
+    AuthUncertainError,
+    IAccounts,
+    IClosable,
+    IKnowsBareNames,
+)
 from popd.auth.ldap_settings import SCOPES, LdapSettings, read_settings
 
 if TYPE_CHECKING:
@@ -47,7 +53,7 @@ _WRONG: Final = frozenset(
 _log = Logger()
 
 
-@implementer(ICredentialsChecker, IKnowsBareNames)
+@implementer(ICredentialsChecker, IClosable, IKnowsBareNames)
 class LdapChecker:
     """Binds as users, once they are found.
 
@@ -70,6 +76,7 @@ class LdapChecker:
         self._dialer = dialer
         self._reactor = reactor
         self._idle: list[LdapConnection] = []
+        self._closed = False
         self._turns = DeferredSemaphore(settings.connections)
 
     def requestAvatarId(self, credentials: IUsernamePassword) -> Deferred[Any]:
@@ -82,6 +89,14 @@ class LdapChecker:
                 credentials.username, credentials.password, getattr(credentials, "bare", b"")
             )
         )
+
+    def close(self) -> None:
+        """See `IClosable`."""
+        self._closed = True
+        if "_standing" in self.__dict__:
+            self._standing.close()
+        for connection in self._idle[:]:
+            connection.abort()
 
     @cached_property
     def _clock(self) -> Any:
@@ -201,6 +216,8 @@ class LdapChecker:
             raise
         connection.on_lost = lambda: self._discard(connection)
         self._idle.append(connection)
+        if self._closed:
+            connection.abort()
         return outcome
 
     def _discard(self, connection: LdapConnection) -> None:

@@ -18,7 +18,7 @@ from zope.interface import implementer
 from popd.auth.account import Client
 from popd.auth.answers import read_account
 from popd.auth.health import MAX_TIMEOUT, limited, process_reactor
-from popd.auth.interfaces import AuthUncertainError, IKnowsBareNames
+from popd.auth.interfaces import AuthUncertainError, IClosable, IKnowsBareNames
 from popd.auth.pam_pool import Launcher, Pool
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _DISABLED: Final = frozenset((6, 7, 10, 12, 13))
 """Permission denied, likewise in other words, password expired, account expired."""
 
 
-@implementer(ICredentialsChecker, IKnowsBareNames)
+@implementer(ICredentialsChecker, IClosable, IKnowsBareNames)
 class PamChecker:
     """Lets PAM check passwords, in processes of their own.
 
@@ -76,6 +76,11 @@ class PamChecker:
         """
         checking = Deferred.fromCoroutine(self._check(credentials))
         return limited(checking, self._timeout, self._clock, "PAM does not answer")
+
+    def close(self) -> None:
+        """See `IClosable`."""
+        if "_pool" in self.__dict__:
+            self._pool.close()
 
     @cached_property
     def _clock(self) -> Any:

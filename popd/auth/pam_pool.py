@@ -186,6 +186,14 @@ class Pool:
         self._queue: deque[_Job] = deque()
         self._heard = 0.0
         self._health = Health(self._probe, clock)
+        self._closed = False
+
+    def close(self) -> None:
+        """Have no helpers any more, once they have answered."""
+        self._closed = True
+        self._health.close()
+        while self._idle:
+            self._idle.pop().end()
 
     def ask(self, question: Mapping[str, str]) -> Deferred[dict[str, Any]]:
         """Return what PAM answers.
@@ -244,7 +252,7 @@ class Pool:
         self._free += 1
         if not helper.lost:
             self._heard = self._clock.seconds()
-        if not helper.worn:
+        if not helper.worn and not self._closed:
             self._idle.append(helper)
         elif not helper.lost:
             helper.end()

@@ -13,7 +13,7 @@ from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
 from popd.auth import sqlrows
-from popd.auth.interfaces import IAccounts, IKnowsBareNames, IScramKeyring
+from popd.auth.interfaces import IAccounts, IClosable, IKnowsBareNames, IScramKeyring
 from popd.auth.sqlverify import parsed
 from popd.maildrop.user import UserName
 
@@ -32,7 +32,7 @@ _NO_PASSWORD = b"\0"
 """What a digest is compared with where no password is: no client has that one."""
 
 
-@implementer(ICredentialsChecker, IScramKeyring, IAccounts, IKnowsBareNames)
+@implementer(ICredentialsChecker, IScramKeyring, IAccounts, IClosable, IKnowsBareNames)
 class SqlChecker:
     """Asks a database who a user is, and verifies passwords in a thread of their own.
 
@@ -75,6 +75,10 @@ class SqlChecker:
     ) -> Deferred[ScramKeys | None]:
         """See `IScramKeyring`."""
         return Deferred.fromCoroutine(self._scram_keys(username, bare, mechanism))
+
+    def close(self) -> None:
+        """See `IClosable`."""
+        self._database.close()
 
     def account(self, username: bytes, bare: bytes) -> Deferred[Account | None]:
         """See `IAccounts`."""

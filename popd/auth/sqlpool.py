@@ -75,6 +75,7 @@ class Database:
         self._slots = DeferredSemaphore(connections)
         self._local = threading.local()
         self._pool: _Pool | None = None
+        self._trigger: Any = None
         self._jobs: set[_Job] = set()
 
     def ask(self, questions: Sequence[Mapping[str, object]]) -> Deferred[list[Table]]:
@@ -90,13 +91,24 @@ class Database:
         answer.addTimeout(self._driver.timeout, self._reactor)
         return answer.addErrback(self._late)
 
+    def close(self) -> None:
+        """Have no threads and connections any more; what is still asked is broken off."""
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            self._reactor.removeSystemEventTrigger(self._trigger)
+            self._abort()
+            if pool.shutdownID is not None:
+                self._reactor.removeSystemEventTrigger(pool.shutdownID)
+            # It waits for its threads, which what is broken off may keep for a moment.
+            self._reactor.callInThread(pool.finalClose)
+
     def _begin(self) -> _Pool:
         if self._reactor is None:
             from twisted.internet import reactor  # noqa: PLC0415 - a worker's is not its parent's
 
             self._reactor = reactor
         # Before adbapi waits for its threads to end.
-        self._reactor.addSystemEventTrigger("before", "shutdown", self._abort)
+        self._trigger = self._reactor.addSystemEventTrigger("before", "shutdown", self._abort)
         return _Pool(
             self._driver.module.__name__,
             cp_reactor=self._reactor,

@@ -232,6 +232,30 @@ class ConnectionTests(DovecotCase):
         names = [self.successResultOf(deferred).name for deferred in asked]
         self.assertEqual(names, [f"number{number.decode()}" for number in numbers])
 
+    def test_closed(self) -> None:
+        """When it is closed the connection is, also one that is not there yet."""
+        DovecotChecker(lambda _: self.dovecot, 9.0, self.clock).close()  # which has none
+        self.answered(b"OK")
+        first = self.dovecot.transport
+        self.checker.close()
+        self.assertTrue(first.broken_off)
+        self.setUp()
+        self.dovecot.hello = b"VERSION\t1\t1\n"
+        asked = self.ask()
+        self.checker.close()
+        self.dovecot.say(b"MECH\tPLAIN\nDONE\n")
+        self.assertTrue(self.dovecot.transport.broken_off)
+        self.failureResultOf(asked, AuthTemporaryError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_closed_while_down(self) -> None:
+        """A Dovecot that is down is not tried any more."""
+        self.dovecot.hello = None
+        self.failureResultOf(self.ask(), AuthTemporaryError)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.checker.close()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_waiting(self) -> None:
         """Who comes while the connection is made waits for it."""
         self.dovecot.hello = b"VERSION\t1\t1\n"

@@ -306,6 +306,21 @@ class TemplateTests(DirectoryCase):
 class ConnectionTests(DirectoryCase):
     """What happens when connections break, or nothing is said on them."""
 
+    def test_closed(self) -> None:
+        """When it is closed all connections are, and what is asked still leaves none behind."""
+        self.made(self.settings).close()  # which has none
+        self.successResultOf(self.ask())
+        self.assertEqual([line.ended for line in self.directory.lines], [False, False])
+        self.directory.silent = True
+        asked = self.ask()
+        self.directory.answer()  # the search
+        self.checker.close()
+        self.directory.answer()
+        self.assertTrue(asked.called)
+        asked.addErrback(lambda failure: failure.trap(AuthTemporaryError))
+        self.assertEqual({line.ended for line in self.directory.lines}, {True})
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_silent(self) -> None:
         """A directory that says nothing to anybody is down, and comes back."""
         self.successResultOf(self.ask())

@@ -260,6 +260,21 @@ class PoolTests(PamCase):
         self.assertEqual(len(self.fake.helpers), 3)
         self.assertEqual(self.fake.killed, self.fake.helpers[:2])
 
+    def test_closed(self) -> None:
+        """When it is closed no helper is left, once it has answered."""
+        self.made().close()  # which has none
+        asked = [self.ask(), self.ask(b"bob")]
+        self.answer()
+        for one in asked:
+            self.successResultOf(one)
+        last = self.ask()
+        self.checker.close()
+        self.assertEqual(len(self.fake.killed), 1)
+        self.answer()
+        self.successResultOf(last)
+        self.assertEqual(set(self.fake.killed), set(self.fake.helpers))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_none(self) -> None:
         """Where no process can be started that is said, and others wait no longer for it."""
         self.fake.startable = False

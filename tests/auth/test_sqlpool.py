@@ -37,12 +37,24 @@ class Reactor(MemoryReactorClock):
         """Call at once."""
         call(*args, **kw)
 
+    def callInThread(self, call: Callable[..., object], *args: Any, **kw: Any) -> None:
+        """Call at once, too."""
+        call(*args, **kw)
+
+    def removeSystemEventTrigger(self, trigger: object) -> None:
+        """Forget one."""
+
 
 class Threads:
     """A thread pool whose work is done when the test says so."""
 
     def __init__(self) -> None:
         self.work: list[Callable[[], None]] = []
+        self.stopped = False
+
+    def stop(self) -> None:
+        """Note it."""
+        self.stopped = True
 
     def start(self) -> None:
         """Do nothing."""
@@ -139,6 +151,17 @@ class Pool(SynchronousTestCase):
         """There is a table for each question, with the columns' names in lower case."""
         expected = [(("password",), [(b"secret",)]), (("password",), [])]
         self.assertEqual(self.answer("alice", "' OR 1=1 --"), expected)
+
+    def test_closed(self) -> None:
+        """When it is closed there are no threads and no connections any more."""
+        self.database.close()  # which has none
+        self.answer("alice")
+        pool = self.database._pool
+        assert pool is not None
+        self.assertEqual(len(pool.connections), 1)
+        self.database.close()
+        self.assertEqual((pool.connections, self.threads.stopped), ({}, True))
+        self.database.close()
 
     def test_lazy(self) -> None:
         """There is no connection before there is a question, and then one for all."""

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from popd.auth.interfaces import IBearerToken, IKnowsBareNames
+from popd.auth.interfaces import IBearerToken, IClosable, IKnowsBareNames
 from popd.maildrop.user import UserName
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Verifier(Protocol):
         """
 
 
-@implementer(ICredentialsChecker, IKnowsBareNames)
+@implementer(ICredentialsChecker, IClosable, IKnowsBareNames)
 class OAuth2Checker:
     """Checks bearer tokens; who logs in is whom the token names.
 
@@ -56,13 +56,25 @@ class OAuth2Checker:
 
     :param signatures: for tokens that are signed; None if the provider is asked about all.
     :param introspection: for the others; None if there are none.
+    :param http: what these ask with, if they ask anybody.
     """
 
     credentialInterfaces = (IBearerToken,)
 
-    def __init__(self, signatures: Verifier | None, introspection: Verifier | None) -> None:
+    def __init__(
+        self,
+        signatures: Verifier | None,
+        introspection: Verifier | None,
+        http: HttpsClient | None = None,
+    ) -> None:
         self._signatures = signatures
         self._introspection = introspection
+        self._http = http
+
+    def close(self) -> None:
+        """See `IClosable`."""
+        if self._http is not None:
+            self._http.close()
 
     def requestAvatarId(  # type: ignore[override] # see `popd.auth.interfaces`
         self, credentials: IBearerToken
@@ -176,7 +188,7 @@ def _checker(settings: Settings) -> OAuth2Checker:
         from popd.auth.oauth2.introspection import Introspection  # noqa: PLC0415
 
         introspection = Introspection(http, settings.introspection, settings.claims)
-    return OAuth2Checker(signatures, introspection)
+    return OAuth2Checker(signatures, introspection, http)
 
 
 def _signatures(jwt: JwtSettings, claims: ClaimSettings, http: HttpsClient) -> Signatures:

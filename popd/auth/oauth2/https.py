@@ -31,6 +31,8 @@ from popd.auth.health import reason as explained
 from popd.auth.interfaces import AuthUncertainError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.interfaces import IConsumer, IReactorTime
     from twisted.python.failure import Failure
     from twisted.web.iweb import IAgent, IResponse
@@ -105,10 +107,17 @@ class HttpsClient:
         self._trust_root = trust_root
         self._clock: Any = clock
         self._agent = agent
+        self._closing: list[Callable[[], object]] = []
         self._slots = DeferredSemaphore(_MAX_RUNNING)
         self._pending = 0
         self._failures: int = 0
         self._rest_until = 0.0
+
+    def close(self) -> None:
+        """Have no connections and threads any more."""
+        closing, self._closing = self._closing, []
+        for close in closing:
+            close()
 
     async def get(self, url: str) -> tuple[int, dict[str, Any]]:
         """Return the status of the answer to a GET request, and what is in it if that is 200.
@@ -199,8 +208,10 @@ class HttpsClient:
             pool._factory = _QuietFactory  # noqa: SLF001 - there is no other way to tell it
             pool.maxPersistentPerHost = 4
             pool.cachedConnectionTimeout = _IDLE
+            resolving = _Resolving(reactor)
+            self._closing = [pool.closeCachedConnections, resolving.close]
             self._agent = Agent(
-                _Resolving(reactor),
+                resolving,
                 BrowserLikePolicyForHTTPS(self._trust_root),
                 connectTimeout=_CONNECT_TIMEOUT,
                 pool=pool,
@@ -226,10 +237,15 @@ class _Resolving:
     def __init__(self, reactor: Any) -> None:
         directlyProvides(self, providedBy(reactor))
         self._reactor = reactor
-        pool = ThreadPool(0, 2, "popd-oauth2")
+        self._pool = pool = ThreadPool(0, 2, "popd-oauth2")
         pool.start()
-        reactor.addSystemEventTrigger("during", "shutdown", pool.stop)
+        self._trigger = reactor.addSystemEventTrigger("during", "shutdown", pool.stop)
         self.nameResolver = GAIResolver(reactor, lambda: pool)
+
+    def close(self) -> None:
+        """Have no threads any more."""
+        self._reactor.removeSystemEventTrigger(self._trigger)
+        self._reactor.callInThread(self._pool.stop)  # it waits for those that still look
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)

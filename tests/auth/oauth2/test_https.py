@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionRefusedError  # noqa: A004
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseDone, ResponseNeverReceived
@@ -274,3 +275,40 @@ class RestTests(HttpsCase):
             self.failureResultOf(answer, CancelledError)
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertNoResult(self.get())
+
+
+class FakeReactor(MemoryReactorClock):
+    """A reactor that knows what happens at its end, and has no threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_end: list[Any] = []
+
+    def addSystemEventTrigger(self, *trigger: Any, **_: object) -> Any:
+        """Remember it."""
+        self.at_end.append(trigger[2])
+        return trigger[2]
+
+    def removeSystemEventTrigger(self, trigger: Any) -> None:
+        """Forget it."""
+        self.at_end.remove(trigger)
+
+    def callInThread(self, function: Any, *arguments: Any) -> None:
+        """Call it at once."""
+        function(*arguments)
+
+
+class CloseTests(SynchronousTestCase):
+    """A client that nobody needs any more."""
+
+    def test_closed(self) -> None:
+        """It has no threads left, and nothing that would happen at the end."""
+        reactor: Any = FakeReactor()
+        client = HttpsClient(clock=reactor)
+        client.close()  # which has none
+        client._the_agent()
+        (stop,) = reactor.at_end
+        client.close()
+        self.assertEqual(reactor.at_end, [])
+        self.assertTrue(stop.__self__.joined)
+        client.close()
