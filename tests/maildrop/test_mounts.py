@@ -7,7 +7,10 @@ import subprocess
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from zope.interface.verify import verifyObject
 
+from popd.maildrop.interfaces import IPlacedMaildrop
+from popd.maildrop.maildir import Maildir
 from popd.maildrop.mounts import Mounts, disk_of
 
 TABLE = """\
@@ -59,6 +62,13 @@ class MountsTests(SynchronousTestCase):
         self.assertEqual(mounts.disk(b"/srv/mail"), b"")
         self.table.rename(str(self.table) + ".not")
         self.assertEqual(mounts.disk(b"/srv/mail"), b"0:25")
+
+    def test_maildir(self) -> None:
+        """A Maildir says where it is, and stays there for its session."""
+        maildrop = Maildir(b"/srv/mail/a\nb")
+        self.assertTrue(verifyObject(IPlacedMaildrop, maildrop))
+        self.assertEqual(maildrop.place, (disk_of(b"/srv/mail"), r"'/srv/mail/a\nb'"))
+        self.assertIs(maildrop.place, maildrop.place)
 
     def test_mounted_meanwhile(self) -> None:
         """What is mounted or unmounted later is known at once."""
