@@ -79,6 +79,24 @@ class FullTests(PowerCutCase):
         """What QUIT said is deleted stays so, and nothing else is gone."""
         self.assertEqual(self.cuts(CUTS), (0, 0))
 
+    def test_duplicates(self) -> None:
+        """Of two files of one name the one that stays keeps its unique-id, also for a new server.
+
+        Which has which is in a file of popd's own, that has to be on the disk as well.
+        """
+        file = self.site.deliver("alice", b"Subject: one\n\nx\n")
+        (self.maildir / "cur" / f"{file.name}:2,S").write_bytes(b"Subject: two\n\nx\n")
+        self.disk.sync()
+        first, second = self.unique_ids()
+        self.assertNotEqual(first, second)
+        with self.logged_in() as client:
+            client.expect(b"DELE 1")
+            client.expect(b"QUIT", b"+OK")
+        self.disk.cut()
+        self.server.stop()
+        self.server = self.start(*self.options)
+        self.assertEqual(self.unique_ids(), [second])
+
     def test_full_disk(self) -> None:
         """On a disk without a free octet deletions work, and are durable as well."""
         files = [self.site.deliver("alice", b"Subject: %d\n\nx\n" % number) for number in range(3)]
