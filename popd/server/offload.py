@@ -68,7 +68,8 @@ class Offload(Service):
         self._worker = worker or Worker
         self._idle: list[Worker] = []
         self._disks: dict[object, _Disk] = {}
-        self._overdue: dict[Place, list[_Job]] = {}  # and what is to be done when that has ended
+        self._overdue: dict[Place, set[_Job]] = {}
+        self._after: dict[Place, list[_Job]] = {}  # what is to be done when all that has ended
         self._awaited: set[_Job] = set()  # under way, and not overdue
         self._looks: Any = None
         self._stopped: Deferred[None] | None = None
@@ -101,11 +102,10 @@ class Offload(Service):
         Nobody waits for it, and it is never given up.
         """
         job = _Job(place, function)
-        waiting = self._overdue.get(place)
-        if waiting is None:
-            self._begin(self._disk(place), job)
+        if place in self._overdue:
+            self._after.setdefault(place, []).append(job)
         else:
-            waiting.append(job)
+            self._begin(self._disk(place), job)
 
     def _disk(self, place: Place) -> _Disk:
         return self._disks.setdefault(place[0], _Disk())
@@ -137,7 +137,11 @@ class Offload(Service):
             self._awaited.remove(job)
         else:
             disk.overdue -= 1
-            disk.waiting.extend(self._overdue.pop(job.place))
+            overdue = self._overdue[job.place]
+            overdue.remove(job)
+            if not overdue:
+                del self._overdue[job.place]
+                disk.waiting.extend(self._after.pop(job.place, ()))
             self._log.info("{place}: the disk answers again", place=job.place[1])
         self._go_on(disk)
         if job.result is not None:
@@ -157,7 +161,7 @@ class Offload(Service):
     def _give_up(self, job: _Job) -> None:
         """Wait no longer for a job's end, nor for the beginning of those that it keeps waiting."""
         self._awaited.remove(job)
-        self._overdue.setdefault(job.place, [])
+        self._overdue.setdefault(job.place, set()).add(job)
         disk = self._disk(job.place)
         disk.overdue += 1
         given_up = [job]

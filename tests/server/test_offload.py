@@ -221,6 +221,18 @@ class OverdueTests(SynchronousTestCase):
         self.stick()
         self.assert_overdue(*results)
 
+    def test_two_on_a_maildrop(self) -> None:
+        """If two calls on it are overdue, both have to end."""
+        self.assert_overdue_after(self.call(JOE), self.call(JOE))
+        done: list[str] = []
+        self.offload.later(JOE, lambda: done.append("released"))
+        self.end(self.hands[0])
+        self.assert_overdue(self.call(JOE))
+        self.assertTrue(self.hands[0].jobs.empty())
+        self.end(self.hands[1])
+        self.hands[1].jobs.get(timeout=0).call()
+        self.assertEqual(done, ["released"])
+
     def test_other_disks(self) -> None:
         """A disk that hangs keeps some threads, and nobody on another disk waits for one."""
         results = [self.call((b"dead", f"'/mail/{n}'")) for n in range(THREADS + 5)]
