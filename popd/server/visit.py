@@ -66,6 +66,10 @@ INTERNAL_ERROR: Final = "internal-error"
 
 _BASE: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
+_FINENESS: Final = len(_BASE)
+"""Into how many parts a second is divided, in one of which a process begins: so fine that none that
+has the seat of another begins in the same, be that of this popd or of one whose place it takes."""
+
 _NAME: Final = re.compile(r"[\w.@+*=~-]+")
 _BASE64: Final = re.compile(r"(?=.*[A-Z])(?=.*[a-z])[A-Za-z0-9+]{12,}={0,2}")
 """What may be SASL data, a token or a password: long, without a dot or an ``@``, in mixed case."""
@@ -169,7 +173,7 @@ class Visits:
     """
 
     def __init__(self, seat: int = 0) -> None:
-        self._prefix = f"{_spelled(int(time()))}{_spelled(seat)}-"
+        self._prefix = f"{_spelled(int(time() * _FINENESS))}{_spelled(seat)}-"
         self._count = 0
         self._present: dict[str, POP3Protocol] = {}
 

@@ -1,4 +1,4 @@
-"""Restarts and reloads under load: ``python -m tests.load.changes [RESTARTS [RELOADS]]``.
+"""Restarts and reloads under load: ``python -m tests.load.changes [RESTARTS [RELOADS [OF_CODE]]]``.
 
 The script is to popd what systemd is: it listens, and hands the sockets over, so that they stay
 when popd ends.  Clients log in without a pause; some fetch, some mark a message and leave without
@@ -10,6 +10,7 @@ is not logged in yet is told ``-ERR [SYS/TEMP]``, if TLS is there already, and c
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -32,6 +33,7 @@ MESSAGES = 500
 """Messages in each maildrop, at the beginning."""
 WORKERS = 2
 SERVES = "accepts connections"
+SUCCESSOR = re.compile(r"process (\d+), serves from now on")
 
 
 class Popd:
@@ -43,6 +45,8 @@ class Popd:
         self.port, self.tls_port = (one.getsockname()[1] for one in self.sockets)
         self.log = site.root / "log"
         self.process: subprocess.Popen[bytes]
+        self.pid = 0
+        """The process that is popd now; it is no child if another took its place."""
 
     def start(self) -> None:
         """Start it, as systemd does (sd_listen_fds(3)), and wait until it serves."""
@@ -70,12 +74,15 @@ class Popd:
                 stderr=subprocess.STDOUT,
                 cwd=site.root,
             )
+        self.pid = self.process.pid
         self._await(SERVES, before + WORKERS)
 
     def stop(self) -> None:
-        """Have it end in good order."""
-        self.process.terminate()
+        """Have it end in good order, and with it the one whose place it took."""
+        os.kill(self.pid, signal.SIGTERM)
         self.process.wait(60)
+        while Path(f"/proc/{self.pid}").exists():
+            time.sleep(0.05)
 
     def restart(self) -> None:
         """End it and start it anew."""
@@ -85,8 +92,15 @@ class Popd:
     def reload(self) -> None:
         """Reload it, and wait until that is done."""
         before = self.text().count("Reloaded")
-        self.process.send_signal(signal.SIGHUP)
+        os.kill(self.pid, signal.SIGHUP)
         self._await("Reloaded", before + 1)
+
+    def reload_code(self) -> None:
+        """Have another popd take its place, and wait until that is done."""
+        before = len(SUCCESSOR.findall(self.text()))
+        os.kill(self.pid, signal.SIGUSR2)
+        self._await("serves from now on", before + 1)
+        self.pid = int(SUCCESSOR.findall(self.text())[-1])
 
     def _await(self, what: str, times: int) -> None:
         end = time.monotonic() + 30
@@ -166,7 +180,8 @@ class Load:
 
 def main() -> int:
     """Do it; return the exit status."""
-    restarts, reloads = (int(word) for word in [*sys.argv[1:], "50", "200"][:2])
+    words = [*sys.argv[1:], *("50", "200", "50")[len(sys.argv) - 1 :]]
+    restarts, reloads, of_code = map(int, words)
     with tempfile.TemporaryDirectory(prefix="popd-load-") as root:
         Path(root).chmod(0o755)
         site = Site(Path(root))
@@ -181,6 +196,7 @@ def main() -> int:
             time.sleep(2)
             outcomes = [
                 _measured(load, "reloads", reloads, popd.reload),
+                _measured(load, "reloads of code", of_code, popd.reload_code),
                 _measured(load, "restarts", restarts, popd.restart),
             ]
         popd.stop()
@@ -190,7 +206,7 @@ def main() -> int:
             lost += not load.deleted[user] <= gone <= load.deleted[user] + load.unsure[user]
         print(f"maildrops with deletions that nobody asked for, or that were forgotten: {lost}")
         print("\n".join(load.problems[:5]))
-        away = outcomes[0]["told to come again"] + outcomes[0]["sent away"]
+        away = sum(one["told to come again"] + one["sent away"] for one in outcomes[:2])
         harm = any(one["refused"] or one["cut off"] for one in outcomes)
         return 1 if lost or away or harm else 0
 

@@ -257,6 +257,26 @@ def reload_of_nonsense() -> str:
     return "refused"
 
 
+def reload_of_code() -> str:
+    """Another popd becomes systemd's main process, and sessions go on in the one before."""
+    pid = running()
+    client = log_in()
+    began = time.monotonic()
+    run("/opt/popd/bin/popctl", "reload", "--code")
+    took = time.monotonic() - began
+    until(lambda: main_pid() not in {0, pid}, "new main process")
+    new = main_pid()
+    until(lambda: show("ActiveState") == "active", "end of the reload")
+    want(works(), "no log-in")
+    client.stat()
+    client.quit()
+    until(lambda: not Path(f"/proc/{pid}").exists(), "end of the old popd")
+    want(works(), "no log-in")
+    want(main_pid() == new, "another process")
+    want("not our child" not in journal(), "systemd would not notice its end")
+    return f"{took:.1f} s"
+
+
 def watchdog() -> str:
     """A popd that hangs is ended and started anew."""
     pid = running()
@@ -377,13 +397,15 @@ def stop() -> str:
 
 CHECKS: Final = (
     *((1, units_are_right), (0, start), (0, no_privileges), (0, fetch), (0, activation)),
-    *((0, reload), (0, reload_of_nonsense), (0, watchdog), (0, where_it_hung), (0, crash)),
+    *((0, reload), (0, reload_of_nonsense), (0, reload_of_code)),
+    *((0, watchdog), (0, where_it_hung), (0, reload_of_code), (0, crash)),
     *(
         (2, start),
         (0, no_privileges),
         (0, fetch),
         (0, reload),
         (0, reload_of_nonsense),
+        (0, reload_of_code),
         (0, hung_worker),
         (0, all_hang),
     ),
