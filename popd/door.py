@@ -50,7 +50,7 @@ class Door:
     """What the processes of a popd have in common to let users in.
 
     :param settings: what popd is told to do.
-    :param before: the door until now; what is known of guesses is taken over.
+    :param before: the door until now; what is known of guesses and disks is taken over.
     :raises StartError: something cannot be used.
     """
 
@@ -86,14 +86,17 @@ class Door:
             """What is known of wrong guesses, by all processes together."""
         with starting("--maildrop"):
             recent = SnapshotCache(settings.cache_size * _MEGABYTE, settings.clock_skew)
-            store = MaildirStore.from_template(
+            self._store: MaildirStore = MaildirStore.from_template(
                 settings.maildrop, settings.missing_maildrop, recent, settings.durability
             )
-        if not store.survey():
+        if before:
+            self._store.follow(before._store)  # noqa: SLF001
+        if not self._store.survey():
             _log.warn(
-                "{path} is no directory; is it not mounted? Nobody gets mail", path=store.fixed
+                "{path} is no directory; is it not mounted? Nobody gets mail",
+                path=self._store.fixed,
             )
-        self._realm = MaildropRealm(store)
+        self._realm = MaildropRealm(self._store)
 
     def slowed(self) -> int:
         """Return how many networks, accounts and pairs of them have to wait because of guesses."""

@@ -18,6 +18,7 @@ from popd import __version__, demo
 from popd.config import DEFAULTS
 from popd.door import Door
 from popd.listen import Purpose, StartError
+from popd.maildrop.interfaces import MaildropTemporaryError
 from popd.maildrop.user import UserName
 from popd.reload import _limits
 from popd.tap import Options, Server, build
@@ -191,6 +192,17 @@ class BuildTests(TapTestCase):
             self.assertEqual(store.maildrop(UserName("joe"))._durability, durability)
         with self.assertRaises(StartError):
             parsed(*MINIMUM, "--durability", "slow")
+
+    def test_reload_without_a_disk(self) -> None:
+        """A reload does not take an empty mount point for a site without mail."""
+        ground = Path(self.mktemp()).absolute()
+        (ground / "joe" / "new").mkdir(parents=True)
+        settings = parsed(*MINIMUM, "--maildrop", f"maildir:{ground}/{{local}}").settings
+        before = Door(settings)
+        ground.rename(ground.with_name("unmounted"))
+        ground.mkdir()
+        store: Any = Door(settings, Door(settings, before))._realm._store
+        self.assertRaises(MaildropTemporaryError, store.maildrop(UserName("joe")).open)
 
     def offered(self, *arguments: str) -> set[str]:
         """Return which ways to log in are offered."""

@@ -44,6 +44,10 @@ class Ground:
             return False
         return True
 
+    def follow(self, before: Ground) -> None:
+        """Remember which directory *before*, which was for the same path, was found to be."""
+        self._proven = before._proven
+
     def prove(self) -> None:
         """Remember the ground as it is now: a Maildir was just found on it.
 

@@ -82,6 +82,11 @@ class MaildirStore:
         """
         return self._ground.survey()
 
+    def follow(self, before: MaildirStore) -> None:
+        """Take over what another store, whose place this one takes, knows of the ground."""
+        if before.fixed == self.fixed:
+            self._ground.follow(before._ground)
+
     def maildrop(self, user: UserName) -> Maildir:
         """See `IMaildropStore.maildrop`.
 

@@ -231,6 +231,18 @@ class MissingTests(MaildirTestCase):
         ground.rename(self.ground)
         self.assert_empty(UserName("carol", "example.org"))
 
+    def test_reload(self) -> None:
+        """Who takes a store's place knows which directory it was, if it is the same place."""
+        self.store.survey()
+        self.ground.rename(self.ground.with_name("unmounted"))
+        self.ground.mkdir()
+        before, template = self.store, f"maildir:{self.ground}/{{domain}}/{{local}}"
+        self.store = MaildirStore.from_template(template)
+        self.store.follow(MaildirStore.from_template("maildir:/elsewhere/{local}"))
+        self.assertEqual(len(self.store.maildrop(ALICE).open()), 0)
+        self.store.follow(before)
+        self.assert_error(ALICE)
+
     def test_new_disk(self) -> None:
         """Once mail is found there, another directory in its place is the ground."""
         self.prove()
