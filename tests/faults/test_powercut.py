@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 CUTS = int(os.environ.get("POPD_CUTS", "3"))
 """How often the power is cut; ``python -m tests.faults cuts`` does it a hundred times."""
+
+
+FEW = 10
+"""So many are not worth a line."""
 
 
 def unique_id(file: Path) -> bytes:
@@ -69,7 +74,12 @@ class PowerCutCase(ServerCase):
     def cuts(self, times: int) -> tuple[int, int]:
         """Do that so many times; return after how many messages were back, or too few."""
         results = [self.cut() for _ in range(times)]
-        return sum(back > 0 for back, _ in results), sum(lost > 0 for _, lost in results)
+        back, lost = (sum(count > 0 for count in counts) for counts in zip(*results, strict=True))
+        if times > FEW:
+            sys.stdout.write(
+                f"{times} cuts: messages were back after {back}, too few after {lost}\n"
+            )
+        return back, lost
 
 
 class FullTests(PowerCutCase):
