@@ -64,7 +64,7 @@ class Line(LineOnlyReceiver):
     def __init__(self, heard: Callable[[bytes], object], lost: Callable[[], object]) -> None:
         self._heard = heard
         self._lost = lost
-        self.open = True
+        self.open = False
         """Whether the other end is there."""
 
     def adopt(self, reactor: Any, end: socket.socket) -> None:
@@ -79,6 +79,10 @@ class Line(LineOnlyReceiver):
         """Say something, if anybody is there."""
         if self.open:
             self.sendLine(b" ".join(words))
+
+    def connectionMade(self) -> None:
+        """Begin."""
+        self.open = True
 
     def lineReceived(self, line: bytes) -> None:
         """Take a line."""

@@ -333,6 +333,34 @@ class WatchmanTests(ProbeCase):
         self.assertEqual(self.told(), ["WATCHDOG=1", "STATUS=3 sessions in 2 processes"])
         self.assertEqual(len(self.reactor.tcpClients), 2)
 
+    def test_trusting(self) -> None:
+        """While another popd listens here as well nobody logs in, and the watchdog is fed."""
+        watchman = self.watchman()
+        self.let_in()
+        watchman.trusting = True
+        self.told()
+        for _ in range(3):
+            self.reactor.advance(10)
+        self.assertEqual(self.told(), ["WATCHDOG=1"] * 3)
+        self.assertEqual(len(self.reactor.tcpClients), 1)
+        watchman.trusting = False
+        self.reactor.advance(10)
+        self.assertEqual(len(self.reactor.tcpClients), 2)
+        watchman.trusting = True
+        with capturedLogs() as events:
+            self.turn_away()  # it was the other popd that answered
+        self.assertEqual((self.told(), events), (["WATCHDOG=1"], []))
+
+    def test_trusting_while_broken(self) -> None:
+        """What did not work before is not taken for well."""
+        watchman = self.watchman()
+        with capturedLogs():
+            self.turn_away()
+        self.told()
+        watchman.trusting = True
+        self.reactor.advance(10)
+        self.assertEqual(self.told(), [])
+
     def test_broken(self) -> None:
         """A log-in that does not work feeds nothing; the log says what and when it ends."""
         self.watchman()

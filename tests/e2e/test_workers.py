@@ -110,7 +110,8 @@ class WorkerTests(ServerCase):
         """Stopping ends all processes, even where the signal goes to each of them."""
         workers = children(self.server.process.pid)
         for pid in workers:
-            os.kill(pid, signal.SIGTERM)
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+                os.kill(pid, number)
         self.server.stop()
         self.assertEqual(self.server.process.returncode, -signal.SIGTERM)  # as twistd ends
         self.assertFalse([pid for pid in workers if Path(f"/proc/{pid}").exists()])
