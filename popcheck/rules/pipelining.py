@@ -138,6 +138,9 @@ _FLOOD: Final = 48 << 20
 replies.
 """
 
+_STUCK: Final = 2.0
+"""Seconds without an octet taken after which a server reads no more."""
+
 
 @rule("pipelining.flood", "2449 6.6", ROBUST)
 def flood(check: Check) -> None:
@@ -146,13 +149,12 @@ def flood(check: Check) -> None:
     Where it goes on, it keeps the replies in memory: one client that does not read takes all of it.
     """
     session = check.log_in()
-    session.socket.settimeout(0.7)
+    session.socket.settimeout(_STUCK)
     piece = b"CAPA\r\n" * 20_000
     sent = 0
     try:
         while sent < _FLOOD:
-            session.socket.sendall(piece)
-            sent += len(piece)
+            sent += session.socket.send(piece[sent % len(piece) :])
     except OSError:
         return
     raise Failed(f"{sent:,} octets of commands were taken, and no reply was read")
