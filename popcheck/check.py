@@ -72,13 +72,11 @@ class Check:
         """Deliver messages and log in."""
         for content in contents:
             self.stage(content)
-        connection = self.open()
-        self.target.log_in(connection)
-        return connection
+        return self._keep(self.target.session())
 
     def refused(self, connection: Connection) -> bytes:
         """Return what a log-in that must be refused was answered with."""
-        reply = self.target.log_in(connection, wait=False)
+        reply = self.target.try_log_in(connection)
         need(reply.startswith(b"-ERR"), f"log-in was answered with {reply!r}")
         return reply[5:]
 

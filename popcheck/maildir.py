@@ -90,6 +90,8 @@ class Maildir:
             for file in (self.path / at).iterdir():
                 base = file.name.partition(":")[0].partition(",")[0]
                 if base in bases or self._is_renamed(file, stamps):
+                    if file.is_fifo():  # for a server that waits for somebody to open it
+                        os.close(os.open(file, os.O_RDWR | os.O_NONBLOCK))
                     file.rmdir() if file.is_dir() and not file.is_symlink() else file.unlink()
         self._staged.clear()
 

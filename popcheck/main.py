@@ -171,9 +171,8 @@ def _introduce(target: Target) -> bytes:
     :raises _Unusable: that is not possible.
     """
     try:
-        connection = target.open()
+        connection = target.session()
         try:
-            target.log_in(connection)
             if target.maildir is not None and connection.stat()[0]:
                 raise _Unusable(
                     "the maildrop holds mail, so --maildir is not where the user's mail is"

@@ -93,28 +93,37 @@ class Target:
             connection.secure(self.context)
         return connection
 
-    def log_in(self, connection: Connection, *, wait: bool = True) -> bytes:
-        """Log in with USER and PASS, or PLAIN where there is no USER; return the last reply.
+    def try_log_in(self, connection: Connection) -> bytes:
+        """Send USER and PASS; return the last reply."""
+        connection.ok(b"USER " + self.user)
+        return connection.ask(b"PASS " + self.password)
 
-        :param wait: whether to try again while another session is not quite over.
-        :raises Failed: it is refused, and *wait*.
-        """
+    def log_in(self, connection: Connection) -> None:
+        """Log in on a connection."""
+        reply = self.try_log_in(connection)
+        if not reply.startswith(b"+OK"):
+            raise Failed(f"log-in was refused: {reply.decode('latin-1')}")
+
+    def session(self) -> Connection:
+        """Connect and log in; try again as long as another session is not quite over."""
         end = time.monotonic() + min(_BUSY, self.timeout)
         while True:
-            connection.ok(b"USER " + self.user)
-            reply = connection.ask(b"PASS " + self.password)
-            if reply.startswith(b"+OK") or not wait:
-                return reply
+            connection = self.open()
+            reply = b""
+            try:
+                reply = self.try_log_in(connection)
+            finally:
+                if not reply.startswith(b"+OK"):
+                    connection.close()
+            if reply.startswith(b"+OK"):
+                return connection
             if time.monotonic() > end or not reply.upper().startswith(b"-ERR [IN-USE]"):
                 raise Failed(f"log-in was refused: {reply.decode('latin-1')}")
             time.sleep(0.02)
 
     def free(self) -> None:
         """Wait until no session has the maildrop."""
-        connection = self.open()
-        with contextlib.closing(connection):
-            self.log_in(connection)
-            connection.quit()
+        self.session().quit()
 
     @cached_property
     def wrong_login(self) -> Mapping[str, bytes]:

@@ -159,6 +159,7 @@ def longest(check: Check) -> None:
 
     RFC 2449 lets clients send so much; user names and SASL responses are that long.
     """
+    check.target.free()
     connection = check.open()
     padding = _LINE - len(b"USER \r\n")
     connection.ask(b"USER " + b"x" * padding)

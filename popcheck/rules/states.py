@@ -253,6 +253,7 @@ def user_twice(check: Check) -> None:
 
     Where the first did, one's password would open another's maildrop.
     """
+    check.target.free()
     check.stage(MAIL)
     connection = check.open()
     connection.ok(b"USER popcheck-nobody")

@@ -39,6 +39,7 @@ def log_in(check: Check) -> None:
 
     That is what it is for.
     """
+    check.target.free()
     connection = _start(check)
     check.target.log_in(connection)
     connection.ok(b"STAT")
@@ -221,6 +222,7 @@ def tls_log_in(check: Check) -> None:
 
     That is what clients take first.
     """
+    check.target.free()
     connection = _tls(check)
     check.target.log_in(connection)
     connection.ok(b"STAT")

@@ -19,6 +19,7 @@ _MAIL: Final = "From: a\nSubject: Gr\u00fc\u00dfe\n\nbody\n".encode()
 def _utf8(check: Check, *contents: bytes) -> Connection:
     """Deliver messages and log in, after UTF8."""
     check.capability(b"UTF8")
+    check.target.free()
     for content in contents:
         check.stage(content)
     connection = check.open()

@@ -261,8 +261,9 @@ def _small_buffer(self: Session) -> bytes:
 def _collecting(self: Session) -> bytes:
     """Read on and on, and keep what would have to be said."""
     data = Session.receive(self)
-    while len(data) > 60_000:
-        data = Session.receive(self)
+    while len(data) > 1_000:
+        if not Session.receive(self):
+            return b""
     return data
 
 
