@@ -29,13 +29,14 @@ class LineBuffer:
     ends no more than `LINE_LIMIT` octets are kept.
     """
 
-    __slots__ = ("_at", "_data", "_dropping", "_searched")
+    __slots__ = ("_at", "_data", "_searched", "dropped")
 
     def __init__(self) -> None:
         self._data = b""
         self._at = 0  # where what is not taken out yet begins
         self._searched = 0  # up to where there is no line end in that
-        self._dropping = False
+        self.dropped = 0
+        """How many octets of the line that is coming in were dropped, since it is too long."""
 
     def __len__(self) -> int:
         """Return how many octets are held."""
@@ -65,20 +66,19 @@ class LineBuffer:
             if self._at == len(self._data):
                 self._data = b""  # which may have been a password
                 self._at = self._searched = 0
-            if self._dropping:  # the rest of a line that was answered already
-                self._dropping = False
+            if self.dropped:  # the rest of a line that was answered already
+                self.dropped = 0
                 continue
             if len(line) >= LINE_LIMIT:
                 return TOO_LONG
             return line.removesuffix(b"\r")
 
     def _unfinished(self) -> Literal[TooLong.TOO_LONG] | None:
-        if not self._dropping and len(self) < LINE_LIMIT:
+        if not self.dropped and len(self) < LINE_LIMIT:
             self._searched = len(self._data)
             return None
+        known = self.dropped
+        self.dropped += len(self)
         self._data = b""
         self._at = self._searched = 0
-        if self._dropping:
-            return None
-        self._dropping = True
-        return TOO_LONG
+        return None if known else TOO_LONG

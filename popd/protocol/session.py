@@ -51,6 +51,10 @@ GREETING: Final = b"+OK POP3 server ready\r\n"
 """What a server says first, if APOP is off: a ``<`` would announce it (RFC 1939 section 7)."""
 
 _NO_SUCH_MESSAGE: Final = Reply(b"-ERR no such message\r\n")
+_ENDLESS: Final = Close(b"", CloseReason.TOO_MANY_ERRORS)
+"""Ends a session whose line does not end; that it is too long was said."""
+_ENDLESS_LIMIT: Final = 262_144
+"""Octets of one line that are dropped before it counts as endless."""
 _UPDATED: Final = Reply(b"+OK updated\r\n")
 _READY: Final = Reply(b"+OK maildrop locked and ready\r\n")
 _BYE: Final = Close(b"+OK bye\r\n", CloseReason.QUIT)
@@ -137,8 +141,11 @@ class Session:
         else:
             line = self._lines.next()
             if line is None:
-                return NEED_DATA
-            event = self._line_too_long() if line is TOO_LONG else self._execute(line)
+                if self._lines.dropped <= _ENDLESS_LIMIT:
+                    return NEED_DATA
+                event = _ENDLESS  # to read on would cost time, and lead to nothing
+            else:
+                event = self._line_too_long() if line is TOO_LONG else self._execute(line)
         if not isinstance(event, Reply):
             self._waiting = event
         return event

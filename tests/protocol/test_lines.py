@@ -53,6 +53,18 @@ class LineTests(SynchronousTestCase):
         self.assertEqual(lines_of(endless, endless, b"USER a\nnext\n"), [TOO_LONG, b"next"])
         self.assertEqual(lines_of(endless + b"\n" + endless + b"\n"), [TOO_LONG, TOO_LONG])
 
+    def test_dropped(self) -> None:
+        """How much of a line was dropped is known until it ends."""
+        buffer = LineBuffer()
+        buffer.feed(b"x" * LINE_LIMIT)
+        self.assertIs(buffer.next(), TOO_LONG)
+        buffer.feed(b"x" * 10)
+        self.assertIsNone(buffer.next())
+        self.assertEqual(buffer.dropped, LINE_LIMIT + 10)
+        buffer.feed(b"x\na\n")
+        self.assertEqual(buffer.next(), b"a")
+        self.assertEqual(buffer.dropped, 0)
+
     @given(st.lists(st.sampled_from([b"\r", b"\n", b"ab", b"x" * (LINE_LIMIT // 2), b"USER a"])))
     def test_chunks(self, parts: list[bytes]) -> None:
         """The same lines come out however a stream is cut."""

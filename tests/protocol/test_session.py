@@ -538,6 +538,18 @@ class ToleranceTests(ConversationCase):
             *(b"C: " + b"QUIT " * LINE_LIMIT, b"S: -ERR line too long", b"C: NOOP", OK),
         )
 
+    def test_endless(self) -> None:
+        """A line that does not end at all ends the session, in both states."""
+        for before in (b"", b"USER joe\r\nPASS secret\r\n"):
+            world = World()
+            world.say([before])
+            said = len(world.output)
+            world.say([b"x" * 1_000] * 250)
+            self.assertIsNone(world.closed)
+            world.say([b"x" * 1_000] * 50 + [b"\r\nQUIT\r\n"])
+            self.assertEqual(world.output[said:], b"-ERR line too long\r\n")
+            self.assertEqual(world.closed, CloseReason.TOO_MANY_ERRORS)
+
     def test_reply_length(self) -> None:
         """No reply line is longer than 512 octets (RFC 1939 section 3)."""
         world = World()
