@@ -89,9 +89,8 @@ class Door:
             self._store: MaildirStore = MaildirStore.from_template(
                 settings.maildrop, settings.missing_maildrop, recent, settings.durability
             )
-        if before:
-            self._store.follow(before._store)  # noqa: SLF001
-        if not self._store.survey():
+        known = before is not None and self._store.follow(before._store)  # noqa: SLF001
+        if not known and not self._store.survey():
             _log.warn(
                 "{path} is no directory; is it not mounted? Nobody gets mail",
                 path=self._store.fixed,

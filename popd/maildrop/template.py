@@ -82,10 +82,15 @@ class MaildirStore:
         """
         return self._ground.survey()
 
-    def follow(self, before: MaildirStore) -> None:
-        """Take over what another store, whose place this one takes, knows of the ground."""
-        if before.fixed == self.fixed:
+    def follow(self, before: MaildirStore) -> bool:
+        """Take over what another store knows of the ground, if it is the same.
+
+        Unlike a `survey` this touches no disk, which may hang.
+        """
+        same = before.fixed == self.fixed
+        if same:
             self._ground.follow(before._ground)
+        return same
 
     def maildrop(self, user: UserName) -> Maildir:
         """See `IMaildropStore.maildrop`.
