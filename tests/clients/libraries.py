@@ -8,12 +8,15 @@ unique-id.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import poplib
+import re
 import shutil
 import ssl
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -80,6 +83,7 @@ class Library(PopClient):
             "POP_WAY": "tls" if errand.implicit else "stls",
             "POP_CA": str(errand.ca),
             "SSL_CERT_FILE": str(errand.ca),  # for libraries that know OpenSSL's own alone
+            "NODE_EXTRA_CA_CERTS": str(errand.ca),
             "POP_USER": errand.user,
             "POP_PASSWORD": errand.password,
             "POP_KEEP": "yes" if errand.keep else "",
@@ -102,7 +106,8 @@ class NetPop3(Library):
     """Perl's own."""
 
     name, language, program = "Net::POP3", "Perl", "perl"
-    packages = ("libio-socket-ssl-perl", "libauthen-sasl-perl")
+    packages = ("libio-socket-ssl-perl", "libauthen-sasl-perl", "libdigest-hmac-perl")
+    kept = Library.wire
     script = "net_pop3.pl"
     probe = ("-MNet::POP3", "-MIO::Socket::SSL", "-e", "print $Net::POP3::VERSION")
     mechanisms = ("CRAM-MD5", "APOP", "PLAIN", "USER")
@@ -112,7 +117,7 @@ class MailPop3Client(Library):
     """CPAN's Mail::POP3Client."""
 
     name, language, program = "Mail::POP3Client", "Perl", "perl"
-    packages = ("libmail-pop3client-perl", "libio-socket-ssl-perl")
+    packages = ("libmail-pop3client-perl", "libio-socket-ssl-perl", "libdigest-hmac-perl")
     script = "mail_pop3client.pl"
     ways = (True,)
     remark = "knows no STLS"
@@ -148,6 +153,10 @@ class RubyPop(Library):
 class PhpImap(Library):
     """PHP's imap extension, which is the University of Washington's c-client, as is alpine."""
 
+    ways = (True,)
+    remark = "for STLS speaks TLS 1.0, which popd does not"
+    remembers = False
+
     name, language, packages, program = "imap (c-client)", "PHP", ("php-cli", "php-imap"), "php"
     script, probe = "imap.php", ("-r", "imap_alerts(); echo phpversion('imap');")
     kept = Library.wire
@@ -160,8 +169,8 @@ class JakartaMail(Library):
     packages = ("libjakarta-mail-java", "libjakarta-activation-java", "default-jdk-headless")
     script = "JakartaMail.java"
     probe = ("-version",)
-    mechanisms = ("APOP", "PLAIN", "LOGIN", "USER")
-    jars = ("/usr/share/java/jakarta.mail.jar", "/usr/share/java/jakarta.activation.jar")
+    mechanisms = ("APOP", "PLAIN", "USER")
+    jars = ("/usr/share/java/jakarta-mail.jar", "/usr/share/java/jakarta-activation.jar")
     kept = Library.wire
 
     @classmethod
@@ -179,49 +188,57 @@ class JakartaMail(Library):
 
 
 class NodeLibrary(Library):
-    """One of npm's."""
+    """One of npm's.  None of them takes the dots away that are there twice."""
 
     language, program = "JavaScript", "node"
     packages = ("nodejs", "npm")
-    kept = Library.wire
+    ways = (True,)
+    remark = "knows no STLS; leaves doubled dots"
 
     @classmethod
     def paths(cls) -> dict[str, str]:
         """See `Library.paths`."""
         return {"NODE_PATH": os.environ.get(NODE_MODULES, "")}
 
+    @classmethod
+    def _probed(cls) -> str:
+        path = Path(os.environ.get(NODE_MODULES, ""), cls.modules[0], "package.json")
+        return str(json.loads(path.read_bytes())["version"]) if path.exists() else ""
 
-def _package(name: str) -> tuple[str, ...]:
-    """Return the probe of a package of npm's."""
-    return ("-p", f"require('{name}/package.json').version")
+    def kept(self, message: bytes) -> Any:
+        """See `PopClient.kept`."""
+        return re.sub(rb"^\.", b"..", self.wire(message), flags=re.MULTILINE).removesuffix(b"\r\n")
 
 
 class NodePop3(NodeLibrary):
     """npm's node-pop3."""
 
-    name, modules = "node-pop3", ("node-pop3",)
-    script, probe = "node_pop3.js", _package("node-pop3")
+    name, modules, script = "node-pop3", ("node-pop3",), "node_pop3.js"
 
 
 class Yapople(NodeLibrary):
     """npm's yapople."""
 
-    name, modules = "yapople", ("yapople",)
-    script, probe = "yapople.js", _package("yapople")
+    name, modules, script = "yapople", ("yapople",), "yapople.js"
+    remembers = False
 
 
 class NpmPoplib(NodeLibrary):
     """npm's poplib, the oldest of them."""
 
-    name, modules = "poplib (npm)", ("poplib",)
-    script, probe = "poplib.js", _package("poplib")
-    mechanisms = ("APOP", "PLAIN", "USER")
+    name, modules, script = "poplib (npm)", ("poplib",), "poplib.js"
+    mechanisms = ("CRAM-MD5", "USER")
+    remark = f"{NodeLibrary.remark}; knows ASCII alone"
+
+    def kept(self, message: bytes) -> Any:
+        """See `PopClient.kept`."""
+        return bytes(octet & 0x7F for octet in super().kept(message))
 
 
 class Poplib(PopClient):
     """Python's own, in this process; what it has is remembered for it."""
 
-    name, language = "poplib", "Python"
+    name, language, program = "poplib", "Python", sys.executable
     mechanisms = ("APOP", "USER")
 
     def __init__(self, home: Path) -> None:

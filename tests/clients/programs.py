@@ -27,6 +27,22 @@ def private(path: Path, text: str) -> Path:
     return path
 
 
+def unboxed(box: bytes) -> list[bytes]:
+    """Return the messages in an mbox file."""
+    parts = re.split(rb"^From .*\n", box, flags=re.MULTILINE)[1:]
+    return [part.removesuffix(b"\n") for part in parts]
+
+
+def as_nobody(home: Path) -> dict[str, Any]:
+    """Return how to run a program as nobody, whose *home* is then, if this is root."""
+    if os.geteuid():
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    for path in (home, *home.rglob("*")):
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
 class Curl(PopClient):
     """A session for each command; what it has is remembered for it."""
 
@@ -140,17 +156,9 @@ class Getmail(PopClient):
         )
         self.run(
             *("--getmaildir", str(self.home), "--rcfile", str(self.home / "getmailrc")),
-            **self._nobody(),
+            **as_nobody(self.home),
         )
         return self.new_files(self.inbox / "new")
-
-    def _nobody(self) -> dict[str, Any]:
-        if os.geteuid():
-            return {}
-        nobody = pwd.getpwnam("nobody")
-        for path in (self.home, *self.home.rglob("*")):
-            os.chown(path, nobody.pw_uid, nobody.pw_gid)
-        return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
     def seen(self, message: bytes) -> Any:
         """See `PopClient.seen`: getmail adds a Return-Path."""
@@ -203,15 +211,16 @@ class Fdm(PopClient):
         keep = "keep" if errand.keep else ""
         configuration = private(
             self.home / "fdm.conf",
-            f'set default-user "{pwd.getpwuid(os.getuid()).pw_name}"\nset no-received\n'
+            f'set no-received\nset lock-file "{self.home}/lock"\n'
             f'account "popd" pop3s server "localhost" port {errand.port}'
             f' user "{errand.user}" pass "{errand.password}"'
             f' new-only cache "{self.home}/cache" {keep}\n'
             f'action "store" maildir "{self.inbox}"\nmatch all action "store"\n',
         )
         self.run(
-            *("-f", str(configuration), "-l", "-v", "fetch"),
+            *("-f", str(configuration), "-v", "fetch"),
             environment={"SSL_CERT_FILE": str(errand.ca)},
+            **as_nobody(self.home),
         )
         return self.new_files(self.inbox / "new")
 
@@ -222,16 +231,28 @@ class Movemail(PopClient):
     name, language = "movemail (GNU mailutils)", "C"
     packages, program = ("mailutils",), "movemail.mailutils"
 
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self._count = 0
+
     def fetch(self, errand: Errand) -> list[bytes]:
-        """See `PopClient.fetch`."""
+        """See `PopClient.fetch`: what is new is at the end of its file."""
         scheme = "pops" if errand.implicit else "pop"
+        box = self.home / "box"
+        box.touch()
         self.run(
-            *("--no-config", "--set", f"tls.ssl-ca-file={errand.ca}", "--uidl", "--quiet"),
+            *("--no-config", "--set", f"tls.ssl-ca-file={errand.ca}", "--uidl"),
             *(("--preserve",) if errand.keep else ()),
             f"{scheme}://{errand.user}:{errand.password}@localhost:{errand.port}",
-            f"maildir://{self.inbox}",
+            f"mbox:{box}",
         )
-        return self.new_files(self.inbox / "new") + self.new_files(self.inbox / "cur")
+        messages = unboxed(box.read_bytes())[self._count :]
+        self._count += len(messages)
+        return messages
+
+    def seen(self, message: bytes) -> Any:
+        """See `PopClient.seen`: it adds to the header."""
+        return re.sub(rb"^X-(?:UIDL|IMAPbase|UID): .*\n", b"", message, flags=re.MULTILINE)
 
 
 class Inc(PopClient):

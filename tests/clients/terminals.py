@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from typing import TYPE_CHECKING, Final
 
 from tests.clients.contract import PopClient
-from tests.clients.programs import private
+from tests.clients.programs import private, unboxed
 
 if TYPE_CHECKING:
     from tests.clients.contract import Errand
@@ -37,8 +36,7 @@ class Snail(PopClient):
             stdin=f"copy * {box}\n{end}\n".encode(),
             environment={"MAILRC": "/dev/null"},
         )
-        parts = re.split(rb"^From .*\n", box.read_bytes(), flags=re.MULTILINE)[1:]
-        return [part.removesuffix(b"\n") for part in parts]
+        return unboxed(box.read_bytes())
 
 
 class Mutt(PopClient):
@@ -56,6 +54,7 @@ class Mutt(PopClient):
             self.home / "rc",
             f'set pop_host="{scheme}://{errand.user}:{errand.password}@localhost:{errand.port}"\n'
             f"set pop_delete={'no' if errand.keep else 'yes'} pop_authenticators={authenticators}\n"
+            f'set folder="{self.home}"\n'
             f"set ssl_force_tls=yes ssl_starttls=yes ssl_verify_host=yes\n"
             f'set certificate_file="{errand.ca}"\n'
             f'set mbox_type=Maildir spoolfile="{self.inbox}" quit=yes move=no beep=no wait_key=no\n'
@@ -81,6 +80,7 @@ class Neomutt(Mutt):
     """mutt's successor, with the same commands."""
 
     name, packages, program = "neomutt", ("neomutt", "libsasl2-modules"), "neomutt"
+    mechanisms = ("SCRAM-SHA-256", "APOP", "USER")  # to be told others it does not mind
 
 
 TERMINALS: Final[tuple[type[PopClient], ...]] = (Snail, Mutt, Neomutt)
