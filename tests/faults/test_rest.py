@@ -1,8 +1,8 @@
-"""The clock jumps, descriptors run out, and the disk of the log is full.
+"""The clock jumps, a worker dies, descriptors run out, and the disk of the log is full.
 
 What else can go wrong around popd is tested where it belongs: log-in backends that are down or hang
 in ``tests/e2e/test_ldap.py``, ``test_sql.py``, ``test_dovecot_auth.py`` and ``test_oauth2.py``;
-workers that are killed in ``test_workers.py`` and ``test_limits.py``; reloads without end in
+workers that are killed also in ``test_workers.py`` and ``test_limits.py``; reloads without end in
 ``test_reload.py``.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from twisted.trial.unittest import SkipTest
 
 from popd.processes import usage
 from tests.e2e.server import LIMIT, ServerCase, Site, until
+from tests.e2e.test_workers import connected_to
 
 if TYPE_CHECKING:
     from tests.e2e.server import Client
@@ -83,6 +85,47 @@ class ClockTests(ServerCase):
             self.assertEqual(len(self.unique_ids(client).splitlines()), len(MAIL) - 1)
         self.assertNotIn("does not answer", self.server.log)
         self.assertNotIn("died", self.server.log)
+
+
+class WorkerTests(ServerCase):
+    """One of two workers is killed in the middle of everything."""
+
+    options = ("--workers", "2")
+
+    def test_killed(self) -> None:
+        """Its clients are cut off and lose nothing; those of the other notice nothing."""
+        until(lambda: self.server.log.count("accepts connections") == 2, "no workers")
+        for user in ("alice", "bob", "carol", "dave"):
+            self.site.deliver(user, b"Subject: x\n\n" + b"0123456789\n" * 300_000)
+        survivor = self.logged_in("dave")
+        survivor.expect(b"DELE 1")
+        there = connected_to(survivor)
+        clients: list[Client] = []
+
+        def of_the_other(user: str = "") -> Client:
+            while connected_to(client := self.tls_client(receive_buffer=4096)) == there:
+                client.close()
+            if user:
+                client.log_in(user)
+            clients.append(client)
+            return client
+
+        of_the_other("alice").expect(b"DELE 1")
+        of_the_other("bob").send(b"RETR 1\r\nDELE 1\r\nQUIT\r\n")  # and does not read
+        of_the_other("carol").send(b"DELE 1\r\nQUI")
+        of_the_other().send(b"USER erin\r\nPASS ")
+        of_the_other().expect(b"AUTH PLAIN", b"+ ")
+        os.kill(connected_to(clients[0]), signal.SIGKILL)
+        for client in clients:
+            self.assertNotIn(b"bye", client.rest())
+        began = time.monotonic()
+        for user in ("alice", "bob", "carol"):
+            with self.logged_in(user) as client:
+                self.assertTrue(client.expect(b"STAT").startswith(b"+OK 1 "))
+        self.assertLess(time.monotonic() - began, 3.0)
+        survivor.expect(b"QUIT")
+        self.assertEqual(self.site.messages("dave"), [])
+        self.assertEqual(len(self.site.messages("bob")), 1)
 
 
 class DescriptorTests(ServerCase):
