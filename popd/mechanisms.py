@@ -64,8 +64,8 @@ def _named(sasl: str, possible: set[str]) -> set[str]:
 def unique_on(host: str) -> Callable[[], bytes]:
     """Return what `Offer.unique` has to be on the machine called *host*.
 
-    It looks as in RFC 1939 section 7, digits with a dot between them in front of the host: there are
-    clients that know nothing else.
+    It looks as in RFC 1939 section 7, digits with a dot between them in front of the host: there
+    are clients that know nothing else.
     """
     suffix = re.sub(r"[^A-Za-z0-9.-]", "-", host).encode("ascii")[:100] or b"localhost"
     numbers = count()

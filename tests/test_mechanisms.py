@@ -1,4 +1,4 @@
-"""Tests of `popd.mechanisms`; which ways to log in are chosen is tested with the options, `popd.tap`."""
+"""Tests of `popd.mechanisms`; how ways to log in are chosen is tested with the options."""
 
 from __future__ import annotations
 

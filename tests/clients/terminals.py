@@ -44,7 +44,7 @@ class Mutt(PopClient):
 
     name, language, packages, program = "mutt", "C", ("mutt", "libsasl2-modules"), "mutt"
     remembers = False
-    mechanisms = ("SCRAM-SHA-256", "CRAM-MD5", "APOP", "PLAIN", "USER")
+    mechanisms: tuple[str, ...] = ("SCRAM-SHA-256", "CRAM-MD5", "APOP", "PLAIN", "USER")
 
     def fetch(self, errand: Errand) -> list[bytes]:
         """See `PopClient.fetch`."""
