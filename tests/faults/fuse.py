@@ -1,4 +1,5 @@
-"""A file system in memory that hangs when it is told to, like a file server that is gone.
+"""A file system in memory that fails when it is told to: like a file server that is gone, it hangs,
+or like a disk that is worn out, it cannot read.
 
 It speaks the kernel's side of FUSE itself (``include/uapi/linux/fuse.h``), which takes a page, and
 so needs no library, only root.
@@ -74,6 +75,8 @@ class Disk:
         self._source = source
         self.root = Node()
         self._nodes = {1: self.root}
+        self.broken: Callable[[bytes], bytes] | None = None
+        """What is done to what is read, if anything; it may raise an OSError."""
         self._hangs = threading.Event()
         self._held: list[bytes] = []
         self._over = threading.Event()
@@ -184,7 +187,8 @@ class Disk:
 
     def _read(self, node: Node, body: bytes) -> bytes:
         offset, size = struct.unpack_from("<QI", body, 8)
-        return (node.content or b"")[offset : offset + size]
+        content = (node.content or b"")[offset : offset + size]
+        return content if self.broken is None else self.broken(content)
 
     def _list(self, node: Node, body: bytes) -> bytes:
         offset, size = struct.unpack_from("<QI", body, 8)
