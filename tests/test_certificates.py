@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import trustme
 from cryptography import x509
@@ -14,6 +15,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from popd import certificates
 from popd.certificates import AGAIN, INTERVAL, CertificateWatch, load, state
 from popd.config import Settings
 from popd.server.tls import Served, ServerTLS
@@ -124,14 +126,14 @@ class WatchTests(SynchronousTestCase):
         """What is written while the files are read is not taken for what was read."""
         self.watch.startService()
         self.renew()
-        taken = self.take
 
-        def take(tls: ServerTLS, files: object) -> bool:
+        def slowly(*arguments: Any) -> ServerTLS | None:
+            tls = load(*arguments)
             if not self.renewed:
                 self.renew()
-            return taken(tls, files)
+            return tls
 
-        self.watch._renew = take
+        self.patch(certificates, "load", slowly)
         self.clock.advance(INTERVAL)
         self.assertEqual(len(self.renewed), 1)
         self.clock.advance(INTERVAL)

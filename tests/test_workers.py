@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from popd import workers
 from popd.control import Retire, Stop
-from popd.workers import ENDING, HUNG, LOOK, READY_TIMEOUT, RETRY, Supervisor, _Worker
+from popd.workers import ASK_TIMEOUT, ENDING, HUNG, LOOK, READY_TIMEOUT, RETRY, Supervisor, _Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -249,6 +249,39 @@ class GenerationTests(SynchronousTestCase):
         self.hired[-1].on_lost()
         self.clock.advance(RETRY)
         self.assertEqual(self.hired[-1].seat, 1)
+
+    def test_leaving(self) -> None:
+        """Who leaves popd to another has all retire, hires nobody, and hears when they are gone."""
+        self.first[0].on_lost()
+        self.hired[-1].on_lost()  # at once: so its successor is to come in a moment
+        left, ended = self.supervisor.leave(), self.supervisor.retire()
+        self.assertEqual(self.first[1].told, [Retire])
+        self.assertNoResult(left)
+        self.clock.advance(ASK_TIMEOUT)  # for it does not answer
+        self.successResultOf(left)
+        self.assertNoResult(ended)
+        with capturedLogs() as events:
+            self.first[1].on_lost()
+        self.successResultOf(ended)
+        self.clock.advance(10 * RETRY)
+        self.assertEqual((events, len(self.hired)), ([], 3))
+
+    def test_stopped_before_replacement(self) -> None:
+        """Nobody is hired after the end for who died before it."""
+        self.first[0].on_lost()
+        self.hired[-1].on_lost()
+        self.supervisor.stopService()
+        self.clock.advance(2 * RETRY)
+        self.assertEqual(len(self.hired), 3)
+
+    def test_serving(self) -> None:
+        """Whether the workers serve is known when each does, or one has died."""
+        self.assertTrue(self.successResultOf(self.supervisor.serving()))
+        self.first[0].on_lost()
+        serving = self.supervisor.serving()
+        self.assertNoResult(serving)
+        self.hired[-1].on_lost()
+        self.assertFalse(self.successResultOf(serving))
 
     def test_stopped(self) -> None:
         """Whoever stops hires nobody, and does not go on with what was begun."""

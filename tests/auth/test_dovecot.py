@@ -256,6 +256,17 @@ class ConnectionTests(DovecotCase):
         self.checker.close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_closed_while_tried(self) -> None:
+        """Nor is one again that was being tried."""
+        self.dovecot.hello = None
+        self.failureResultOf(self.ask(), AuthTemporaryError)
+        self.dovecot.hello = b"VERSION\t1\t1\n"  # and then no word more
+        self.clock.advance(FIRST_PAUSE)
+        self.assertEqual(self.dovecot.tries, 2)
+        self.checker.close()
+        self.clock.advance(100 * FIRST_PAUSE)
+        self.assertEqual((self.dovecot.tries, self.clock.getDelayedCalls()), (2, []))
+
     def test_waiting(self) -> None:
         """Who comes while the connection is made waits for it."""
         self.dovecot.hello = b"VERSION\t1\t1\n"
