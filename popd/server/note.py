@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from twisted.logger import (
     formatEventAsClassicLogText,
     formatTime,
 )
+from twisted.python.logfile import LogFile
 
 from popd.server.visit import Visit
 
@@ -126,9 +128,14 @@ def hasten(publisher: LogPublisher, form: LogFormat = "text") -> None:
 
     For people these are Twisted's own, but that the time is written out once a second, which costs
     more than the rest of a line; and where the journal of systemd reads them, it is told their
-    level, and has the time already.  Who has lines made otherwise keeps that.
+    level, and has the time already.  Who has lines made otherwise keeps that.  What twistd writes
+    to a file (``--logfile``) goes to its end: a popd that takes this one's place writes there, too.
     """
     for observer in publisher._observers:  # noqa: SLF001 - there is no other way to know them
+        file = getattr(observer, "_outFile", None)
+        if type(file) is LogFile:
+            file.__class__ = _CommonLogFile
+            _append(file._file)  # noqa: SLF001
         if isinstance(observer, FileLogObserver) and observer.formatEvent(_PROBE) == _line(_PROBE):
             make: Callable[[Any], str | None] = _json if form == "json" else _line
             if _is_journal(observer._outFile):  # noqa: SLF001
@@ -136,6 +143,19 @@ def hasten(publisher: LogPublisher, form: LogFormat = "text") -> None:
             observer.formatEvent = make
             if make is _line and observer._encoding is None:  # noqa: SLF001
                 _shortcuts[publisher] = _Shortcut(publisher, observer)
+
+
+class _CommonLogFile(LogFile):
+    """A log file to which several processes write, each with a descriptor of its own."""
+
+    def _openFile(self) -> None:
+        super()._openFile()
+        _append(self._file)
+
+
+def _append(file: Any) -> None:
+    flags = fcntl.fcntl(file, fcntl.F_GETFL)
+    fcntl.fcntl(file, fcntl.F_SETFL, flags | os.O_APPEND)
 
 
 def _is_journal(file: Any) -> bool:

@@ -18,6 +18,7 @@ from twisted.logger import (
     textFileLogObserver,
 )
 from twisted.python.failure import Failure
+from twisted.python.logfile import LogFile
 from twisted.trial.unittest import SynchronousTestCase
 
 from popd.server.note import hasten, note
@@ -127,3 +128,30 @@ class NoteTests(SynchronousTestCase):
         note(Logger("popd.test", observer=publisher), LogLevel.info, "hello")
         self.assertIn('"log_namespace": "popd.test"', structured.getvalue())
         self.assertEqual(dateless.getvalue(), " [popd.test#info] hello\n")
+
+
+class CommonFileTests(SynchronousTestCase):
+    """A log file that belongs to more than one popd."""
+
+    def test_nothing_overwritten(self) -> None:
+        """What each writes goes to the end, also after a new file was begun."""
+        path = Path(self.mktemp()).absolute()
+        logs, files = [], []
+        for _ in range(2):
+            files.append(LogFile.fromFullPath(str(path)))
+            self.addCleanup(files[-1].close)
+            publisher = LogPublisher(textFileLogObserver(files[-1]))
+            hasten(publisher)
+            logs.append(Logger("popd.test", observer=publisher))
+        lines = []
+        for turn in range(6):
+            if turn == 2:
+                files[0].rotate()
+            if turn == 4:
+                files[1].reopen()
+            for number, log in enumerate(logs):
+                log.info("turn {turn} of {number}", turn=turn, number=number)
+                lines.append(f"turn {turn} of {number}")
+        found = (path.with_name(f"{path.name}.1").read_text() + path.read_text()).splitlines()
+        said = [line.partition("#info] ")[2] for line in found]
+        self.assertEqual(sorted(said), sorted(lines))
