@@ -22,6 +22,7 @@ from contextlib import suppress
 from math import isqrt
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from popd.maildrop.beneath import unlink_beneath
 from popd.maildrop.files import open_regular, replace_file, shown
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def save(
     replace_file(root, CACHE_FILE, _format(stock))
     recent_path = os.path.join(root, RECENT_FILE)
     if os.path.lexists(recent_path):
-        os.unlink(recent_path)
+        unlink_beneath(recent_path)
     return _signature(os.lstat(os.path.join(root, CACHE_FILE))), frozenset()
 
 
@@ -124,7 +125,7 @@ def forget(root: bytes) -> None:
     """Remove the cache of the Maildir at *root*, as far as that can be done."""
     for name in (RECENT_FILE, CACHE_FILE):
         with suppress(OSError):
-            os.unlink(os.path.join(root, name))
+            unlink_beneath(os.path.join(root, name))
 
 
 def _signature(status: os.stat_result) -> Signature:

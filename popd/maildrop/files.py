@@ -1,7 +1,7 @@
 """How files and directories in a Maildir are opened: never through a link, never blocking.
 
 A Maildir may be writable for its user, so anything can lie in it: a symbolic link to somebody
-else's mail, or a FIFO that would keep its reader waiting for ever.
+else's mail, or a FIFO that would keep its reader waiting for ever.  See `popd.maildrop.beneath`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import suppress
 from io import FileIO
 from typing import Literal
 
+from popd.maildrop import beneath
 from popd.maildrop.interfaces import MaildropTemporaryError
 
 __all__ = [
@@ -70,7 +71,7 @@ def open_regular(path: bytes) -> FileIO:
 
     :raises OSError: it cannot be opened, or is no regular file.
     """
-    file = FileIO(os.open(path, READ), "rb")
+    file = FileIO(beneath.open_beneath(path, READ), "rb")
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     file.close()
@@ -78,11 +79,11 @@ def open_regular(path: bytes) -> FileIO:
 
 
 def open_directory(path: bytes) -> int:
-    """Open a directory, itself no link, and return its file descriptor.
+    """Open a directory, with no link on the way, and return its file descriptor.
 
     :raises OSError: it cannot be opened, or is no directory.
     """
-    return os.open(path, READ | os.O_DIRECTORY)
+    return beneath.open_beneath(path, READ | os.O_DIRECTORY)
 
 
 def sync_directory(path: bytes) -> None:
@@ -103,13 +104,25 @@ def replace_file(directory: bytes, name: bytes, content: bytes, *, durably: bool
     :param durably: whether that holds after a power cut too, and the new one stays.
     :raises OSError: it could not be written; the old one is there.
     """
-    path = os.path.join(directory, name)
-    new = path + b".new"
+    folder = open_directory(directory)
     try:
-        descriptor = os.open(new, _CREATE, 0o600)
+        _replace(folder, name, content, durably=durably)
+        if durably:
+            os.fsync(folder)
+    except OSError as error:
+        error.filename = os.path.join(directory, name)
+        raise
+    finally:
+        os.close(folder)
+
+
+def _replace(folder: int, name: bytes, content: bytes, *, durably: bool) -> None:
+    new = name + b".new"
+    try:
+        descriptor = os.open(new, _CREATE, 0o600, dir_fd=folder)
     except FileExistsError:  # left by a crash
-        os.unlink(new)
-        descriptor = os.open(new, _CREATE, 0o600)
+        os.unlink(new, dir_fd=folder)
+        descriptor = os.open(new, _CREATE, 0o600, dir_fd=folder)
     try:
         with open(descriptor, "wb", buffering=0) as file:
             left = memoryview(content)
@@ -117,10 +130,8 @@ def replace_file(directory: bytes, name: bytes, content: bytes, *, durably: bool
                 left = left[file.write(left) :]
             if durably:
                 os.fsync(file.fileno())
-        os.rename(new, path)
+        os.rename(new, name, src_dir_fd=folder, dst_dir_fd=folder)
     except OSError:
         with suppress(OSError):
-            os.unlink(new)
+            os.unlink(new, dir_fd=folder)
         raise
-    if durably:
-        sync_directory(directory)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import Literal
 
+from popd.maildrop.beneath import LINKED, is_linked
 from popd.maildrop.files import shown, temporary
 from popd.maildrop.interfaces import MaildropTemporaryError
 
@@ -60,7 +61,7 @@ class Ground:
 
         :raises MaildropTemporaryError: it may not: the policy forbids it; or the ground is missing
             or is another directory than the one that Maildirs were found on, as when a disk was
-            unmounted and its mount point shows; or a link on the way leads nowhere.
+            unmounted and its mount point shows; or a link is on the way.
         """
         if self._missing == "error":
             raise MaildropTemporaryError(f"{shown(root)}: no such Maildir")
@@ -70,8 +71,8 @@ class Ground:
         there = root
         while not os.path.lexists(there):
             there = os.path.dirname(there)
-        with temporary(there):
-            os.stat(there)
+        if is_linked(there):
+            raise MaildropTemporaryError(f"{shown(root)}: {LINKED}")
 
     def _which(self) -> tuple[int, int]:
         with temporary(self.path):

@@ -14,10 +14,12 @@ import stat
 import struct
 import threading
 
+from popd.maildrop import beneath
 from popd.maildrop.files import shown, temporarily
 from popd.maildrop.interfaces import (
     MaildropInUseError,
     MaildropPermanentError,
+    MaildropTemporaryError,
 )
 
 __all__ = ["LOCK_FILE", "MaildropLock"]
@@ -104,12 +106,14 @@ class MaildropLock:
     def _lock_file(self) -> None:
         path = self._root + b"/" + LOCK_FILE
         try:
-            self._descriptor = os.open(path, _OPEN, 0o600)
+            self._descriptor = beneath.open_beneath(path, _OPEN, 0o600)
         except OSError as error:
             if error.errno in _UNWRITABLE:
                 reason = error.strerror
                 _log.warning("%s: %s; locked within this process only", shown(path), reason)
                 return
+            if beneath.is_linked(self._root):
+                raise MaildropTemporaryError(f"{shown(self._root)}: {beneath.LINKED}") from error
             if error.errno in _NO_FILE:
                 raise MaildropPermanentError(f"{shown(path)}: not a regular file") from error
             raise temporarily(path, error) from error

@@ -7,7 +7,8 @@ import os
 import struct
 from typing import TYPE_CHECKING, Final
 
-from popd.maildrop.files import temporary
+from popd.maildrop import beneath
+from popd.maildrop.files import READ, temporary
 from popd.maildrop.local import is_local
 from popd.maildrop.lock import LOCK_FILE
 from popd.maildrop.snapshots import SnapshotCache
@@ -45,7 +46,7 @@ def is_locked(root: bytes) -> bool:
     path = root + b"/" + LOCK_FILE
     with temporary(path):
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = beneath.open_beneath(path, READ)
         except FileNotFoundError:
             return False
         try:

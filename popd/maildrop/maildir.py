@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from zope.interface import implementer
 
 from popd.maildrop import facts
+from popd.maildrop.beneath import unlink_beneath
 from popd.maildrop.files import open_regular, shown, sync_directory, temporary
 from popd.maildrop.ground import Ground
 from popd.maildrop.interfaces import (
@@ -376,7 +377,7 @@ class Maildir:
         :raises MaildropTemporaryError: it holds something else.
         """
         self._open(index, path).close()
-        os.unlink(path)
+        unlink_beneath(path)
         return os.path.dirname(path)
 
     def _find_all(self) -> None:

@@ -8,6 +8,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from popd.maildrop import beneath
 from popd.maildrop.files import READ, open_regular, shown, temporary
 from popd.maildrop.interfaces import MaildropTemporaryError
 from popd.maildrop.names import claimed_sizes
@@ -70,7 +71,7 @@ def measure(path: bytes) -> Measured:
 
     :raises OSError: it cannot be read, or is no regular file.
     """
-    descriptor = os.open(path, READ)
+    descriptor = beneath.open_beneath(path, READ)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -100,7 +101,7 @@ def measure(path: bytes) -> Measured:
 def read_from_memory(path: bytes, size: int) -> bytes | None:
     """Return all of a message if the kernel has it in memory and it has that size, else None."""
     try:
-        descriptor = os.open(path, READ)
+        descriptor = beneath.open_beneath(path, READ)
     except OSError:
         return None
     buffer = bytearray(size + 1)

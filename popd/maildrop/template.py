@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, get_args
@@ -37,6 +38,9 @@ class MaildirStore:
     :param missing: what a Maildir that does not exist is: ``empty``, or an ``error``.
     :param cache: the maildrops that were opened lately.
     :param durability: see `Maildir`.
+    :param root: the directory beneath which every maildrop has to be, with no link in between;
+        ``""`` for `fixed`.
+    :raises ValueError: the template leads out of that.
     """
 
     def __init__(
@@ -45,8 +49,8 @@ class MaildirStore:
         missing: Missing = "empty",
         cache: SnapshotCache | None = None,
         durability: Durability = "full",
+        root: str = "",
     ) -> None:
-        self._template = _Template(parts)
         self._cache = cache or SnapshotCache()
         self._durability = durability
         head = parts[0] if len(parts) == 1 else parts[0].rpartition("/")[0]
@@ -54,6 +58,13 @@ class MaildirStore:
         """The directory that all the Maildirs are in: the template up to its first placeholder.
         Where it is missing, nobody's Maildir is taken for empty."""
         self._ground = Ground(_encoded(self.fixed), missing)
+        self.root = root.rstrip("/") or "/" if root else self.fixed
+        """The directory beneath which every maildrop is."""
+        self._prefix = self.root.rstrip("/")
+        # Links in this part are the site's own; from here on nobody follows any.
+        self._resolved = os.path.realpath(self.root).rstrip("/")
+        self._template = self._within(parts)
+        self._inside = _encoded(self._resolved + self.fixed[len(self._prefix) :].rstrip("/") + "/")
 
     @classmethod
     def from_template(
@@ -62,17 +73,19 @@ class MaildirStore:
         missing: str = "empty",
         cache: SnapshotCache | None = None,
         durability: Durability = "full",
+        root: str = "",
     ) -> MaildirStore:
         """Read a template such as ``maildir:/srv/mail/{domain}/{local}/Maildir``.
 
         ``{user}`` stands for the whole name, ``{local}`` and ``{domain}`` for its parts.
 
+        :param root: see `MaildirStore`.
         :raises ValueError: it cannot be one; the text is for whoever wrote it.
         """
         if missing not in get_args(Missing):
             raise ValueError(f"a missing maildrop is either empty or error, not {missing!r}")
         parts = _parse(template)
-        return cls(parts, "error" if missing == "error" else "empty", cache, durability)
+        return cls(parts, "error" if missing == "error" else "empty", cache, durability, root)
 
     def survey(self) -> bool:
         """Look whether `fixed` is there, and remember which directory it is.
@@ -102,10 +115,12 @@ class MaildirStore:
     def path(self, user: UserName, place: str = "") -> bytes:
         """Return where the Maildir of *user* is: in *place*, if that is given, a template as well.
 
+        It has no links in it down to `root`, however that is written.
+
         :raises MaildropPermanentError: it cannot be there.
         """
         try:
-            template = _Template(_parse(place)) if place else self._template
+            template = self._within(_parse(place)) if place else self._template
         except ValueError as error:
             raise MaildropPermanentError(f"{str(user)!a}: {error}") from None
         return template.path(user)
@@ -117,11 +132,23 @@ class MaildirStore:
         from one whose disk is not mounted.
         """
         path = self.path(user, place)
-        inside = path.startswith(_encoded(self.fixed.rstrip("/") + "/")) and b"/../" not in path
-        return self._at(path, self._ground if inside else None)
+        ground = self._ground if path.startswith(self._inside) else None
+        return self._at(path, ground)
 
     def _at(self, path: bytes, ground: Ground | None) -> Maildir:
         return Maildir(path, ground, self._cache, self._durability)
+
+    def _within(self, parts: Sequence[str]) -> _Template:
+        """Return a template with the links of `root` resolved.
+
+        :raises ValueError: it leads to somewhere else than beneath `root`.
+        """
+        head, *rest = parts
+        written = "{...}".join(parts[::2])
+        beneath = written.removeprefix(self._prefix).split("/")
+        if not head.startswith(self._prefix) or beneath[0] or ".." in beneath:
+            raise ValueError(f"{written} is not beneath --mail-root {self.root}")
+        return _Template((self._resolved + head[len(self._prefix) :], *rest))
 
 
 @lru_cache(_REMEMBERED)

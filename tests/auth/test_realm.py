@@ -79,7 +79,7 @@ class Avatars(SynchronousTestCase):
         alice = Account("alice", maildrop="maildir:/elsewhere/{local}/Maildir")
         self.assertRaises(MaildropPermanentError, self.realm.requestAvatar, alice, None, IMaildrop)
         self.assertEqual(self.store.asked, [])
-        realm = MaildropRealm(MaildirStore.from_template("maildir:/srv/{user}"))
+        realm = MaildropRealm(MaildirStore.from_template("maildir:/srv/{user}", root="/"))
         _, maildrop, _ = realm.requestAvatar(alice, None, IMaildrop)
         assert isinstance(maildrop, Maildir)
         self.assertEqual(maildrop._root, b"/elsewhere/alice/Maildir")

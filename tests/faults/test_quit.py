@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from popd.maildrop.template import MaildirStore
+from tests.maildrop.helpers import path_of
 from tests.server.helpers import ServerCase, told
 
 ERRORS = (errno.EIO, errno.EACCES, errno.EROFS, errno.EBUSY)
@@ -39,7 +40,7 @@ class QuitTests(ServerCase):
         unlink = os.unlink
 
         def failing(path: Any, **more: Any) -> None:
-            if os.fsdecode(path).endswith(stuck):
+            if f"{path_of(more['dir_fd'])}/{os.fsdecode(path)}".endswith(stuck):
                 raise OSError(number, os.strerror(number), path)
             unlink(path, **more)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from popd.maildrop import beneath
 from popd.maildrop.maildir import Maildir
 from popd.maildrop.snapshots import SnapshotCache
 
@@ -44,6 +45,7 @@ class MaildirTestCase(SynchronousTestCase):
         self.ground = Path(self.mktemp()).absolute()
         self.maildir = self.ground / "Maildir"
         self.root = os.fsencode(self.maildir)
+        self.undo: list[Any] = []
         for directory in ("new", "cur", "tmp"):
             (self.maildir / directory).mkdir(parents=True)
 
@@ -95,14 +97,12 @@ class MaildirTestCase(SynchronousTestCase):
 
         Root may do everything and a healthy disk works, so errors have to be made.
         """
-        real = getattr(os, call)
 
-        def failing(path: bytes | int, *args: Any, **more: Any) -> Any:
+        def fail(path: bytes | int) -> None:
             if path_of(path).endswith(target):
                 raise OSError(number, os.strerror(number), path)
-            return real(path, *args, **more)
 
-        self.patch(os, call, failing)
+        self._precede(call, fail)
 
     def meanwhile(
         self, call: str, target: str, action: Callable[[], object], times: int = 1
@@ -111,17 +111,33 @@ class MaildirTestCase(SynchronousTestCase):
 
         :param times: for how many calls.
         """
-        real = getattr(os, call)
         left = times
 
-        def preceded(path: bytes | int, *args: Any, **more: Any) -> Any:
+        def act(path: bytes | int) -> None:
             nonlocal left
             if left and path_of(path).endswith(target):
                 left -= 1
                 action()
-            return real(path, *args, **more)
 
-        self.patch(os, call, preceded)
+        self._precede(call, act)
+
+    def _precede(self, call: str, act: Callable[[bytes | int], None]) -> None:
+        """Do something before a function of `os`; if that is `open`, also before popd's own."""
+        own = [(beneath, "open_beneath")] if call == "open" else []
+        for owner, name in [(os, call), *own]:
+            real = getattr(owner, name)
+
+            def preceded(path: Any, *args: Any, _real: Any = real, **more: Any) -> Any:
+                directory = more.get("dir_fd", more.get("src_dir_fd"))
+                act(path if directory is None else os.fsencode(path_of(directory)) + b"/" + path)
+                return _real(path, *args, **more)
+
+            self.undo.append(self.patch(owner, name, preceded))
+
+    def heal(self) -> None:
+        """Take back all that was injected."""
+        while self.undo:
+            self.undo.pop().restore()
 
     def mount(self, options: str) -> None:
         """Mount a tmpfs on the ground and make the Maildir anew, or skip the test."""

@@ -7,6 +7,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
+from popd.maildrop import beneath
 from popd.maildrop.interfaces import (
     MaildropInUseError,
     MaildropTemporaryError,
@@ -277,11 +278,10 @@ class WrongPlaceTests(MaildirTestCase):
         """A directory that cannot be opened, listed or looked at shuts it."""
         for call in ("lstat", "open", "scandir"):
             for number in (errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOTCONN):
-                original = getattr(os, call)
                 self.inject(call, number, "/cur")
                 with self.subTest((call, number)), self.assertRaises(MaildropTemporaryError):
                     self.session().open()
-                self.patch(os, call, original)
+                self.heal()
 
     def test_root_is_a_file(self) -> None:
         """A file in the Maildir's place shuts it."""
@@ -289,14 +289,44 @@ class WrongPlaceTests(MaildirTestCase):
         self.maildir.write_bytes(b"")
         self.assertRaises(MaildropTemporaryError, self.session().open)
 
-    def test_dangling_root(self) -> None:
-        """A link to a disk that is not there shuts it; a link to a Maildir is one."""
+    def test_linked(self) -> None:
+        """A link in its place shuts it, be it to a Maildir or to a disk that is not there."""
         self.deliver("new/1.h")
         self.maildir.rename(self.ground / "disk")
         self.maildir.symlink_to(self.ground / "disk")
-        self.assertEqual(self.uids(), [b"1.h"])
+        self.assertRaises(MaildropTemporaryError, self.session().open)
+        self.assertEqual(self.names(), {"new/1.h"})
         (self.ground / "disk").rename(self.ground / "unmounted")
         self.assertRaises(MaildropTemporaryError, self.session().open)
+
+    def test_linked_above(self) -> None:
+        """A link above shuts it, and the log says why; nothing is made where that leads to."""
+        self.deliver("new/1.h")
+        there = self.ground.rename(self.ground.with_name("elsewhere"))
+        self.ground.symlink_to(there)
+        with self.assertRaises(MaildropTemporaryError) as caught:
+            self.session().open()
+        self.assertIn(beneath.LINKED, str(caught.exception))
+        self.assertEqual(self.names(), {"new/1.h"})
+
+    def test_linked_later(self) -> None:
+        """Nothing is read or removed through a link that takes a directory's place in a session."""
+        for directory in ("new", "cur"):
+            (self.maildir / "elsewhere" / directory).mkdir(parents=True)
+            self.deliver(f"{directory}/1.{directory}")
+            self.deliver(f"elsewhere/{directory}/1.{directory}")
+        maildrop = self.session()
+        self.assertEqual(len(maildrop.open()), 2)
+        for directory in ("new", "cur"):
+            (self.maildir / directory).rename(self.maildir / f"old-{directory}")
+            (self.maildir / directory).symlink_to(self.maildir / "elsewhere" / directory)
+        for index in (0, 1):
+            self.assertRaises(MaildropTemporaryError, maildrop.message, index)
+            self.assertIsNone(maildrop.read_promptly(index, 1000))
+        with self.assertLogs("popd.maildrop", "WARNING"):
+            self.assertEqual(len(maildrop.commit([0, 1])), 2)
+        for directory in ("new", "cur"):
+            self.assertTrue((self.maildir / "elsewhere" / directory / f"1.{directory}").exists())
 
     def test_missing(self) -> None:
         """One that does not exist is an error unless its store says otherwise."""
@@ -307,10 +337,9 @@ class WrongPlaceTests(MaildirTestCase):
     def test_nothing_stays_locked(self) -> None:
         """After an error, the maildrop can be opened as soon as it is right again."""
         self.deliver("new/1.h")
-        original = os.open
         self.inject("open", errno.EIO, "1.h")
         self.assertRaises(MaildropTemporaryError, self.session().open)
-        self.patch(os, "open", original)
+        self.heal()
         self.assertEqual(self.uids(), [b"1.h"])
 
 

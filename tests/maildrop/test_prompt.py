@@ -7,7 +7,7 @@ from unittest import mock
 
 from zope.interface.verify import verifyObject
 
-from popd.maildrop import local
+from popd.maildrop import beneath, local
 from popd.maildrop.interfaces import IPromptMaildrop, MessageGoneError
 from popd.maildrop.local import is_local
 from popd.maildrop.maildir import Maildir
@@ -122,7 +122,7 @@ class NetworkTests(PromptTests):
 
     def test_nothing(self) -> None:
         """Any call may take long, so none is made."""
-        with mock.patch("os.open", side_effect=AssertionError):
+        with mock.patch.object(beneath, "open_beneath", side_effect=AssertionError):
             self.assertIsNone(self.read())
         self.assertFalse(self.maildrop.release_promptly())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -88,9 +89,46 @@ class TemplateTests(SynchronousTestCase):
         """It provides IRelocatingStore."""
         self.assertTrue(verifyObject(IRelocatingStore, MaildirStore.from_template("maildir:/x")))
 
+    def test_beneath(self) -> None:
+        """Nobody's Maildir is anywhere but beneath the root, by default the fixed part."""
+        store = MaildirStore.from_template("maildir:/srv/mail/{user}")
+        self.assertEqual(store.root, "/srv/mail")
+        for wide in ("/srv", "/srv/", "/"):
+            wider = MaildirStore.from_template("maildir:/srv/mail/{user}", root=wide)
+            self.assertEqual(wider.root, wide.rstrip("/") or "/")
+            self.assertEqual(wider.path(BOB, "maildir:/srv/{user}"), b"/srv/bob")
+        for place in (
+            *("/srv/{user}", "/srv/mail{user}", "/srv/mailbox/{user}", "/{user}", "/etc/x"),
+            *("/srv/mail/../{user}", "/srv/mail/x/../../{user}", "/srv/mail/{user}/.."),
+        ):
+            with self.assertRaises(MaildropPermanentError) as caught:
+                store.maildrop_at(f"maildir:{place}", BOB)
+            self.assertIn("--mail-root /srv/mail", str(caught.exception))
+        for template in ("/srv/mail/{user}", "/srv/mai/{user}", "/srv/mail2/{user}"):
+            self.assertRaises(
+                ValueError, MaildirStore.from_template, f"maildir:{template}", root="/srv/mail/x"
+            )
+        self.assertRaises(ValueError, MaildirStore.from_template, "maildir:/srv/{user}/../../x")
+
+    def test_linked_root(self) -> None:
+        """Links down to the root are the site's, and resolved once."""
+        real = Path(os.path.realpath(self.mktemp()))
+        (real / "disk").mkdir(parents=True)
+        (real / "mail").symlink_to("disk")
+        for template, root, path in (
+            ("mail/{user}", "", "disk/bob"),
+            ("mail/users/{user}", "mail", "disk/users/bob"),
+            ("mail/x-{user}", "", "disk/x-bob"),
+            ("mail/{user}", ".", "mail/bob"),
+        ):
+            store = MaildirStore.from_template(
+                f"maildir:{real}/{template}", root=root and os.path.normpath(real / root)
+            )
+            self.assertEqual(store.maildrop(BOB)._root, os.fsencode(real / path))
+
     def test_elsewhere(self) -> None:
         """One user's Maildir may be where another template says."""
-        store = MaildirStore.from_template("maildir:/srv/{user}")
+        store = MaildirStore.from_template("maildir:/srv/{user}", root="/")
         for template, path in (
             ("/home/{local}/Maildir", b"/home/alice/Maildir"),
             ("/home/x/Maildir", b"/home/x/Maildir"),
@@ -253,11 +291,12 @@ class MissingTests(MaildirTestCase):
         self.prove()
         self.assert_empty(UserName("carol", "example.org"))
 
-    def test_link_to_nowhere(self) -> None:
-        """A link on the way that leads nowhere is a disk that is not there."""
+    def test_link(self) -> None:
+        """A link on the way, to a disk or to one that is not there, is followed by nobody."""
         (self.ground / "example.org").rename(self.ground.with_name("disk"))
         (self.ground / "example.org").symlink_to(self.ground.with_name("disk"))
-        self.assert_empty(UserName("carol", "example.org"))
+        self.assert_error(UserName("carol", "example.org"))
+        self.assert_error(ALICE)
         self.ground.with_name("disk").rename(self.ground.with_name("unmounted"))
         self.assert_error(UserName("carol", "example.org"))
 
@@ -275,9 +314,11 @@ class MissingTests(MaildirTestCase):
     def test_elsewhere(self) -> None:
         """It is empty within the fixed part of the template, and an error outside."""
         carol = UserName("carol")
+        self.store = MaildirStore.from_template(
+            f"maildir:{self.ground}/{{domain}}/{{local}}", root=str(self.ground.parent)
+        )
         for path, error in (
             (self.ground / "carol", False),
-            (self.ground / ".." / self.ground.name / "carol", True),
             (self.ground.with_name("carol"), True),
             (self.ground.with_name(f"{self.ground.name}-carol"), True),
         ):

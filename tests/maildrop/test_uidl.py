@@ -201,14 +201,13 @@ class LedgerFileTests(MaildirTestCase):
         """Whatever fails while it is written, the old one stays whole; it can be tried again."""
         ledger = self.unwritten()
         for call, target in (("open", ".new"), ("fsync", ".new"), ("rename", ".new")):
-            original = getattr(os, call)
             self.inject(call, errno.ENOSPC, target)
             with self.assertRaises(MaildropTemporaryError) as caught:
                 ledger.secure()
             self.assertIn("No space left", str(caught.exception))
             self.assertEqual(self.path.read_bytes(), self.content)
             self.assertEqual(self.own_files(), {"popd-uidl"})
-            self.patch(os, call, original)
+            self.heal()
         ledger.secure()
         self.assertIn(b"y", Ledger.load(self.root))
 
