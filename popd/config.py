@@ -18,6 +18,7 @@ from popd.maildrop.files import Durability
 from popd.maildrop.ground import Missing
 from popd.maildrop.snapshots import DEFAULT_CACHE_SIZE, DEFAULT_CLOCK_SKEW
 from popd.maildrop.user import UserName
+from popd.sandbox.confinement import Sandboxing
 from popd.serve import DRAIN_TIMEOUT
 from popd.server.factory import CleartextLogin
 from popd.server.limits import IDLE_TIMEOUT, LOGIN_TIMEOUT, PER_ADDRESS, SESSIONS
@@ -72,6 +73,8 @@ class Settings:
     :param control: path of the socket where ``popctl`` is answered; empty for the usual one if that
         can be had, ``none`` for none.
     :param maildrop: a template of where the users' maildrops are.
+    :param mail_root: path of the directory beneath which all maildrops have to be, with no links in
+        between; empty for the template's part before its first placeholder.
     :param default_domain: completes a bare user name.
     :param cleartext_login: who may log in without TLS.
     :param missing_maildrop: what a user has who has no maildrop yet.
@@ -92,6 +95,8 @@ class Settings:
         commas between them; ``none`` if there are none for sure; empty if nothing is known.
     :param xclient: networks of proxies that say with XCLIENT for whom they speak, likewise.
     :param status: an endpoint of this machine that says over HTTP how popd is; empty for none.
+    :param sandbox: whether Landlock keeps processes that serve from everything that they do not
+        need: if the kernel can, in no case, or else popd does not start.
     """
 
     listen: tuple[str, ...] = ("tcp:110",)
@@ -107,6 +112,7 @@ class Settings:
     state_directory: str = "/var/lib/popd"
     control: str = ""
     maildrop: str = ""
+    mail_root: str = ""
     default_domain: str = ""
     cleartext_login: CleartextLogin = "never"
     missing_maildrop: Missing = "empty"
@@ -126,6 +132,7 @@ class Settings:
     xclient: str = ""
     log_format: LogFormat = "text"
     status: str = ""
+    sandbox: Sandboxing = "auto"
 
 
 DEFAULTS: Final = {field.name.replace("_", "-"): field.default for field in fields(Settings)}
@@ -139,6 +146,7 @@ _CHOICES: Final = {
     "missing-maildrop": get_args(Missing),
     "log-format": get_args(LogFormat),
     "durability": get_args(Durability),
+    "sandbox": get_args(Sandboxing),
 }
 
 _NUMBERS: Final = frozenset(key for key in DEFAULTS if isinstance(DEFAULTS[key], float))
@@ -187,6 +195,8 @@ def checked(key: str, value: object, shown: str) -> Value:
         raise ConfigError(f"{shown} is empty: give it a value or leave it out")
     if key in _NETWORKS:
         _check_networks(value, shown)
+    if key == "mail-root" and not value.startswith("/"):
+        raise ConfigError(f"{shown} must be an absolute path, like /srv/mail, not {value!r}")
     return value
 
 

@@ -6,7 +6,7 @@ import codecs
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.cred.portal import Portal
 from twisted.cred.strcred import InvalidAuthType, makeChecker
@@ -20,7 +20,7 @@ from popd.auth.chain import CheckerChain
 from popd.auth.fakekeys import FILE as FAKE_KEYS
 from popd.auth.fakekeys import FakeKeys
 from popd.auth.guard import Guard
-from popd.auth.interfaces import IClosable
+from popd.auth.interfaces import IClosable, INeeds
 from popd.auth.link import Link, Policy
 from popd.auth.penalties import slowed
 from popd.auth.realm import MaildropRealm
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from popd.auth.account import Account, Client
+    from popd.auth.interfaces import Needs
     from popd.config import Settings
 
 __all__ = ["Door", "starting"]
@@ -87,7 +88,11 @@ class Door:
         with starting("--maildrop"):
             recent = SnapshotCache(settings.cache_size * _MEGABYTE, settings.clock_skew)
             self._store: MaildirStore = MaildirStore.from_template(
-                settings.maildrop, settings.missing_maildrop, recent, settings.durability
+                settings.maildrop,
+                settings.missing_maildrop,
+                recent,
+                settings.durability,
+                settings.mail_root,
             )
         known = before is not None and self._store.follow(before._store)  # noqa: SLF001
         if not known and not self._store.survey():
@@ -96,6 +101,17 @@ class Door:
                 path=self._store.fixed,
             )
         self._realm = MaildropRealm(self._store)
+
+    @property
+    def mail(self) -> str:
+        """The directory beneath which all mail is."""
+        return self._store.root
+
+    def needs(self) -> Iterator[Needs | None]:
+        """Yield what each checker needs; None for one that does not say."""
+        for checker, _, _ in self._checkers:
+            knowing: Any = INeeds(checker, None)
+            yield None if knowing is None else knowing.needs()
 
     def slowed(self) -> int:
         """Return how many networks, accounts and pairs of them have to wait because of guesses."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from popd import certificates
 from popd.certificates import CertificateWatch
 from popd.door import Door, starting
 from popd.listen import Purpose, StartError
+from popd.sandbox.confinement import OUT_OF_REACH, Confinement, Launch
 from popd.serve import Service, Serving
 from popd.server.insider import Insider
 from popd.server.limits import IDLE_TIMEOUT, MEGABYTE, Limits, raise_file_limit, shortage
@@ -54,11 +56,15 @@ class Plan:
     :param insider: popd as its own client.
     :param files: how the files of its certificates were when they were read, see
         `popd.certificates.state`.
+    :param confinement: what who serves can reach.
+    :param launch: how popd was started.
     """
 
     settings: Settings
     serving: Serving
     insider: Insider
+    confinement: Confinement
+    launch: Launch
     files: object = None
 
     @classmethod
@@ -68,12 +74,14 @@ class Plan:
         before: Plan | None = None,
         tls: ServerTLS | None = None,
         files: object = None,
+        launch: Launch | None = None,
     ) -> Plan:
         """Return the plan that settings lead to.
 
         :param before: the plan in force; what has to outlast it is taken over.
         :param tls: certificates that were read already; then the rest stays as it is.
         :param files: how their files were then.
+        :param launch: how popd was started, if there was no plan before.
         :raises StartError: something cannot be used.
         """
         if before is not None and tls is not None:
@@ -95,7 +103,11 @@ class Plan:
             settings.drain_timeout,
             before=before.serving if before else None,
         )
-        return cls(settings, serving, insider, files)
+        launch = launch or (before.launch if before else Launch())
+        with starting("--sandbox"):
+            alone = _worker_count(settings.workers) == 1
+            confinement = Confinement(settings, door.needs(), door.mail, launch, alone=alone)
+        return cls(settings, serving, insider, confinement, launch, files)
 
     @property
     def workers(self) -> int:
@@ -106,6 +118,13 @@ class Plan:
     def alone(self) -> bool:
         """Whether there is one process in all."""
         return self.workers == 1
+
+    def needs_restart(self, old: Plan) -> str:
+        """Return why this cannot follow *old* in the same process; empty if it can."""
+        if self.alone != old.alone:
+            return "--workers cannot change between one and several without a restart"
+        obstacle = old.confinement.obstacle(self.confinement)
+        return obstacle and f"{obstacle}: {OUT_OF_REACH}"
 
     def places(self) -> Iterator[Place]:
         """Yield where to listen."""
@@ -123,10 +142,15 @@ class Plan:
             reactor,
             self.workers,
             listeners,
-            self.serving.on,
+            self.work,
             self.settings.drain_timeout,
             self.serving.vacate,
         )
+
+    def work(self, reactor: Any, seat: int) -> Service:
+        """Return what serves in a worker, after it has given up what it does not need."""
+        self.confinement.enter()
+        return self.serving.on(reactor, seat)
 
 
 class Reloader:
@@ -155,6 +179,19 @@ class Reloader:
         )
         self._busy = False
         self._waiting: dict[Work, list[Deferred[str]]] = {}  # what is next, and who wants to hear
+
+    def confine(self) -> None:
+        """Give up what is not needed to serve, if this process does; before it has any threads.
+
+        :raises StartError: that failed, and is required.
+        """
+        confinement = self.plan.confinement
+        confinement.report()
+        if self.plan.alone:
+            try:
+                confinement.enter()
+            except OSError as error:
+                raise StartError(f"--sandbox: {error}") from error
 
     def certificates(self) -> list[Served]:
         """Return the certificates that are in use."""
@@ -206,6 +243,8 @@ class Reloader:
             problem = ENDING if self._server.draining else await work()
         except StartError as error:
             problem = str(error.args[0])
+            if self.plan.confinement.entered and os.strerror(errno.EACCES) in problem:
+                problem = f"{problem}; if its user may, {OUT_OF_REACH}"
         except Exception as error:  # noqa: BLE001 - whatever it was, popd goes on as it was
             self._log.failure("Reload broken off")
             problem = f"{type(error).__name__}: {error}"
@@ -233,8 +272,9 @@ class Reloader:
             if getattr(settings, name) != getattr(old.settings, name):
                 return f"--{name.replace('_', '-')} cannot change without a restart"
         new = Plan.of(settings, old, tls, files)
-        if new.alone != old.alone:
-            return "--workers cannot change between one and several without a restart"
+        obstacle = new.needs_restart(old)
+        if obstacle:
+            return obstacle
         kept = {listener.shown: listener for listener in server.listeners}
         wanted: dict[str, Place] = {f"{one[0]} {one[1]}": one for one in new.places()}
         added = [
@@ -265,7 +305,7 @@ class Reloader:
             wanted = {f"{option} {text}" for option, text, *_ in plan.places()}
             stay = [listener for listener in listeners if listener.shown in wanted]
             return await self.service.renew(
-                plan.serving.on, stay, plan.workers, plan.settings.drain_timeout
+                plan.work, stay, plan.workers, plan.settings.drain_timeout
             )
         plan.serving.take_over(self.service)
         return ""

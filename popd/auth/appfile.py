@@ -62,6 +62,8 @@ class AppPasswordFile:
         self, path: str | os.PathLike[str], *, now: Callable[[], int] = time.time_ns
     ) -> None:
         self._file = RereadFile(path, _Apps, now, optional=True)
+        self.path = str(self._file.path)
+        """Where it is, if there is one."""
 
     @property
     def problems(self) -> tuple[str, ...]:

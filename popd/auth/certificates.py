@@ -13,7 +13,7 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from popd.auth.account import Account
-from popd.auth.interfaces import IClientCertificate
+from popd.auth.interfaces import IClientCertificate, INeeds, Needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ _RULES: Final[dict[str, Callable[[Certificate], list[str]]]] = {
 """Where in a certificate a user's name is."""
 
 
-@implementer(ICredentialsChecker)
+@implementer(ICredentialsChecker, INeeds)
 class CertificateChecker:
     """Takes the word of whoever issued a certificate for who its owner is.
 
@@ -79,6 +79,10 @@ class CertificateChecker:
         if len(names) != 1 or not valid:
             return fail(UnauthorizedLogin())
         return succeed(Account(names.pop()))
+
+    def needs(self) -> Needs:
+        """See `INeeds`: nothing."""
+        return Needs()
 
 
 @implementer(ICheckerFactory, IPlugin)

@@ -14,7 +14,14 @@ from twisted.internet.threads import deferToThread
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from popd.auth.interfaces import IAccounts, IKnowsBareNames, IScramKeyring, IVersioned
+from popd.auth.interfaces import (
+    IAccounts,
+    IKnowsBareNames,
+    INeeds,
+    IScramKeyring,
+    IVersioned,
+    Needs,
+)
 from popd.maildrop.user import UserName
 
 if TYPE_CHECKING:
@@ -35,7 +42,7 @@ __all__ = ["PasswdCheckerFactory", "PasswordFileChecker"]
 _SCRAM: Final = frozenset({"SCRAM-SHA-256", "SCRAM-SHA-1"})
 
 
-@implementer(ICredentialsChecker, IVersioned, IKnowsBareNames, IAccounts, IScramKeyring)
+@implementer(ICredentialsChecker, IVersioned, IKnowsBareNames, IAccounts, IScramKeyring, INeeds)
 class PasswordFileChecker:
     """Checks credentials against a password file, and the app passwords beside it.
 
@@ -93,6 +100,10 @@ class PasswordFileChecker:
     def version(self) -> object:
         """See `IVersioned`: the versions of the files."""
         return self._file.version(), self._apps and self._apps.version()
+
+    def needs(self) -> Needs:
+        """See `INeeds`: the files."""
+        return Needs((self._file.path, *((self._apps.path,) if self._apps else ())))
 
     def _soon(self, function: Callable[..., Any], *arguments: object) -> Deferred[Any]:
         """Call a function with what finds users, where the file may be read if it has to be."""

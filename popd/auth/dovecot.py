@@ -23,7 +23,7 @@ from popd.auth.account import FIELDS, Account, Client
 from popd.auth.answers import read_account
 from popd.auth.dovecot_client import AuthClient, Reply
 from popd.auth.health import MAX_TIMEOUT, Standing, limited, process_reactor
-from popd.auth.interfaces import AuthUncertainError, IClosable
+from popd.auth.interfaces import AuthUncertainError, IClosable, INeeds, Needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,13 +48,14 @@ _DISABLED: Final = frozenset(("user_disabled", "pass_expired"))
 _log = Logger()
 
 
-@implementer(ICredentialsChecker, IClosable)
+@implementer(ICredentialsChecker, IClosable, INeeds)
 class DovecotChecker:
     """Lets Dovecot check passwords.
 
     :param endpoint: makes the endpoint of Dovecot's socket, of a reactor.
     :param timeout: seconds that an answer may take.
     :param reactor: if it is another than the process's own.
+    :param network: whether the socket is at a TCP port.
     """
 
     credentialInterfaces = (IUsernamePassword,)
@@ -64,7 +65,10 @@ class DovecotChecker:
         endpoint: Callable[[Any], IStreamClientEndpoint],
         timeout: float = MAX_TIMEOUT,
         reactor: Any = None,
+        *,
+        network: bool = True,
     ) -> None:
+        self._network = network
         self._endpoint = endpoint
         self._timeout = timeout
         self._reactor = reactor
@@ -81,6 +85,10 @@ class DovecotChecker:
         """See `IClosable`."""
         if "_standing" in self.__dict__:
             self._standing.close()
+
+    def needs(self) -> Needs:
+        """See `INeeds`."""
+        return Needs(network=self._network)
 
     async def _check(self, credentials: IUsernamePassword) -> Account:
         username, password = credentials.username, credentials.password
@@ -207,4 +215,4 @@ network of your own.  docs/authentication-dovecot.rst has the rest.
             bare = host.strip("[]")
             return endpoints.HostnameEndpoint(reactor, bare, port, CONNECT_TIMEOUT)
 
-        return DovecotChecker(endpoint, timeout)
+        return DovecotChecker(endpoint, timeout, network=not path)

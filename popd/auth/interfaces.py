@@ -15,6 +15,7 @@ CRAM-MD5 and APOP, where plain passwords are stored; `IBearerToken`; `IClientCer
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from twisted.cred.credentials import ICredentials
@@ -36,10 +37,12 @@ __all__ = [
     "IClientCertificate",
     "IClosable",
     "IKnowsBareNames",
+    "INeeds",
     "IScramKeyring",
     "IVersioned",
     "LoginRefusedError",
     "LoginTooSoonError",
+    "Needs",
 ]
 
 
@@ -91,6 +94,29 @@ class Guard(Protocol):
 
 class IKnowsBareNames(Interface):
     """Marks a checker that heeds the ``bare`` of what it is asked; others are asked anew for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a checker reaches for while users log in; UNIX sockets with names can always be had.
+
+    :param files: paths of what it reads; it may be replaced by others of the same name.
+    :param databases: paths of files that it writes to, and makes others beside.
+    :param network: whether it connects to TCP ports.
+    :param anything: whether it cannot say, as one that starts other people's programs.
+    """
+
+    files: tuple[str, ...] = ()
+    databases: tuple[str, ...] = ()
+    network: bool = False
+    anything: bool = False
+
+
+class INeeds(Interface):
+    """What a checker can do besides so that ``--sandbox`` need not let it reach everything."""
+
+    def needs() -> Needs:
+        """Return what it needs.  It is asked before processes part."""
 
 
 class IVersioned(Interface):

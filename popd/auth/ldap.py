@@ -22,6 +22,8 @@ from popd.auth.interfaces import (
     IAccounts,
     IClosable,
     IKnowsBareNames,
+    INeeds,
+    Needs,
 )
 from popd.auth.ldap_settings import SCOPES, LdapSettings, read_settings
 
@@ -53,7 +55,7 @@ _WRONG: Final = frozenset(
 _log = Logger()
 
 
-@implementer(ICredentialsChecker, IClosable, IKnowsBareNames)
+@implementer(ICredentialsChecker, IClosable, IKnowsBareNames, INeeds)
 class LdapChecker:
     """Binds as users, once they are found.
 
@@ -97,6 +99,12 @@ class LdapChecker:
             self._standing.close()
         for connection in self._idle[:]:
             connection.abort()
+
+    def needs(self) -> Needs:
+        """See `INeeds`."""
+        servers = self._settings.servers
+        network = any(server.scheme != "ldapi" for server in servers)
+        return Needs((self._settings.ca,) if self._settings.ca else (), network=network)
 
     @cached_property
     def _clock(self) -> Any:

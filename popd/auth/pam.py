@@ -18,7 +18,7 @@ from zope.interface import implementer
 from popd.auth.account import Client
 from popd.auth.answers import read_account
 from popd.auth.health import MAX_TIMEOUT, limited, process_reactor
-from popd.auth.interfaces import AuthUncertainError, IClosable, IKnowsBareNames
+from popd.auth.interfaces import AuthUncertainError, IClosable, IKnowsBareNames, INeeds, Needs
 from popd.auth.pam_pool import Launcher, Pool
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _DISABLED: Final = frozenset((6, 7, 10, 12, 13))
 """Permission denied, likewise in other words, password expired, account expired."""
 
 
-@implementer(ICredentialsChecker, IClosable, IKnowsBareNames)
+@implementer(ICredentialsChecker, IClosable, IKnowsBareNames, INeeds)
 class PamChecker:
     """Lets PAM check passwords, in processes of their own.
 
@@ -81,6 +81,10 @@ class PamChecker:
         """See `IClosable`."""
         if "_pool" in self.__dict__:
             self._pool.close()
+
+    def needs(self) -> Needs:
+        """See `INeeds`: whatever the modules do."""
+        return Needs(anything=True)
 
     @cached_property
     def _clock(self) -> Any:

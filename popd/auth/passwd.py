@@ -56,6 +56,8 @@ class PasswordFile:
     ) -> None:
         self._key = key or secrets.token_bytes(16)
         self._file = RereadFile(path, _Users, now)
+        self.path = str(self._file.path)
+        """Where it is."""
 
     @property
     def problems(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
 from popd.auth import sqlrows
-from popd.auth.interfaces import IAccounts, IClosable, IKnowsBareNames, IScramKeyring
+from popd.auth.interfaces import IAccounts, IClosable, IKnowsBareNames, INeeds, IScramKeyring, Needs
 from popd.auth.sqlverify import parsed
 from popd.maildrop.user import UserName
 
@@ -32,7 +32,7 @@ _NO_PASSWORD = b"\0"
 """What a digest is compared with where no password is: no client has that one."""
 
 
-@implementer(ICredentialsChecker, IScramKeyring, IAccounts, IClosable, IKnowsBareNames)
+@implementer(ICredentialsChecker, IScramKeyring, IAccounts, IClosable, IKnowsBareNames, INeeds)
 class SqlChecker:
     """Asks a database who a user is, and verifies passwords in a thread of their own.
 
@@ -43,6 +43,7 @@ class SqlChecker:
         passwords are stored as they are.
     :param defer: calls a function with arguments where it may take its time, as `deferToThread`
         does.  No connection to the database is held meanwhile.
+    :param needs: what the database's driver needs.
     """
 
     def __init__(
@@ -53,7 +54,9 @@ class SqlChecker:
         scram_mechanisms: frozenset[str] = frozenset(),
         plain_passwords: bool = False,
         defer: Callable[..., Deferred[Any]] = deferToThread,
+        needs: Needs | None = None,
     ) -> None:
+        self._needs = needs or Needs(anything=True)
         self.scram_mechanisms = scram_mechanisms
         self.credentialInterfaces = (
             (IUsernamePassword, IUsernameHashedPassword)
@@ -83,6 +86,10 @@ class SqlChecker:
     def account(self, username: bytes, bare: bytes) -> Deferred[Account | None]:
         """See `IAccounts`."""
         return Deferred.fromCoroutine(self._account(username, bare))
+
+    def needs(self) -> Needs:
+        """See `INeeds`."""
+        return self._needs
 
     async def _log_in(self, credentials: IUsernamePassword | IUsernameHashedPassword) -> Account:
         user = await self._user(credentials.username, getattr(credentials, "bare", b""))

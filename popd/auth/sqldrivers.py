@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import quote
 
+from popd.auth.interfaces import Needs
 from popd.auth.sqlquery import MYSQL, POSTGRESQL, STANDARD
 
 if TYPE_CHECKING:
@@ -110,6 +111,10 @@ class Driver:
         """Return in one line why something failed."""
         return _one_line(error)
 
+    def needs(self) -> Needs:
+        """Return what connections need; of a driver that popd does not know, anything."""
+        return Needs(anything=True)
+
     def make(self) -> None:
         """Make the database, if that is nobody else's business.
 
@@ -189,6 +194,10 @@ class SQLite(Driver):
         status = self._path.parent.stat()
         os.chown(self._path, status.st_uid, status.st_gid)
 
+    def needs(self) -> Needs:
+        """Return the file: what readers share, SQLite keeps beside it."""
+        return Needs(databases=(str(self._path.absolute()),))
+
     def _identity(self) -> tuple[int, int] | None:
         """Return which file it is, or None if there is none."""
         try:
@@ -233,9 +242,25 @@ class PostgreSQL(Driver):
         weakref.finalize(connection, end.close)
         return Handle(partial(_shut, end))
 
+    def needs(self) -> Needs:
+        """Return the server, and the files that the arguments name."""
+        return _of_server(self.arguments)
+
     def is_broken(self, connection: Any) -> bool:
         """Tell whether the server is gone."""
         return bool(connection.closed)
+
+
+def _of_server(arguments: Mapping[str, Any]) -> Needs:
+    """Return what a connection with these arguments needs; a host that is a path is no host."""
+    named = dict(arguments)
+    for value in arguments.values():
+        if isinstance(value, dict):
+            named |= value
+    paths = {key: text for key, text in named.items() if str(text).startswith("/")}
+    local = not paths.keys().isdisjoint(("host", "unix_socket"))
+    files = tuple(str(path) for key, path in paths.items() if key not in {"host", "unix_socket"})
+    return Needs(files, network=not local)
 
 
 def _shut(end: socket.socket) -> None:
@@ -266,6 +291,10 @@ class MySQL(Driver):
             cursor.execute(f"SET SESSION {limit}")
             cursor.execute(f"SET SESSION TRANSACTION READ {'WRITE' if self.writable else 'ONLY'}")
         return Handle()
+
+    def needs(self) -> Needs:
+        """Return the server, and the files that the arguments name."""
+        return _of_server(self.arguments)
 
     def is_broken(self, connection: Any) -> bool:
         """Tell whether the server is gone."""

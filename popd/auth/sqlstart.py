@@ -53,6 +53,7 @@ def checker(argument: str) -> SqlChecker:
             if column in columns or column in settings.query.lower()
         ),
         plain_passwords=settings.plain_passwords,
+        needs=driver.needs(),
     )
 
 

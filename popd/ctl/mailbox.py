@@ -118,12 +118,16 @@ def where_is(site: Site, name: str) -> tuple[str, bytes]:
     """
     domain = site.default_domain_if_known
     names = {name, str(UserName.parse(name, domain))}
-    return maildir_of(site.maildrop, domain, name, _elsewhere(site, names))
+    root = str(site.setting("mail-root"))
+    return maildir_of(site.maildrop, root, domain, name, _elsewhere(site, names))
 
 
-def maildir_of(template: str, domain: str, name: str, place: str) -> tuple[str, bytes]:
+def maildir_of(
+    template: str, mail_root: str, domain: str, name: str, place: str
+) -> tuple[str, bytes]:
     """Return a user's complete name, and the path of his Maildir.
 
+    :param mail_root: what it is beneath; empty for the template's part before its placeholders.
     :param domain: what completes a bare name.
     :param place: where his mail is instead of where the template says; or empty.
     :raises StoreError: it can be nowhere.
@@ -132,7 +136,8 @@ def maildir_of(template: str, domain: str, name: str, place: str) -> tuple[str, 
     if user is None:
         raise RefusedError(f"{name!a}: no user can have this name")
     try:
-        return str(user), MaildirStore.from_template(template).path(user, place)
+        store = MaildirStore.from_template(template, root=mail_root)
+        return str(user), store.path(user, place)
     except (ValueError, MaildropPermanentError) as error:
         raise UnusableError(str(error)) from error
 

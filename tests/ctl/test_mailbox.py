@@ -25,6 +25,7 @@ class Mailboxes(CommandTestCase):
         self.config.write_text(
             f'auth = "popd-passwd:{self.passwords}"\ndefault-domain = "example.org"\n'
             f'maildrop = "maildir:{self.mail}/{{domain}}/{{local}}"\n'
+            f'mail-root = "{self.directory}"\n'
         )
         self.passwords.write_text(
             f"ada:x\nbob@example.org:x::::::maildrop=maildir:{self.directory}/else/{{local}}\n"

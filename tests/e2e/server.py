@@ -162,6 +162,8 @@ class RunningServer:
     :param workers: how many; empty if the configuration says it.
     :param listen: whether to listen in cleartext, if the configuration does not say where.
     :param pidfile: where twistd writes down its process id.
+    :param config: a configuration file that says everything, in place of the site's options.
+    :param path: where Python looks for modules, after the site's directory.
     """
 
     program: tuple[str, ...] = (str(Path(sys.executable).with_name("twistd")),)
@@ -174,7 +176,11 @@ class RunningServer:
         workers: str = "1",
         listen: bool = True,
         pidfile: str = "",
+        config: Path | None = None,
+        path: str = str(Path(popd.__file__).parents[1]),
     ) -> None:
+        self._config = config
+        self._path = path
         self.site = site
         self._options = options
         self._workers = workers
@@ -192,19 +198,11 @@ class RunningServer:
         command = [
             *self.program,
             *("-n", f"--pidfile={self._pidfile}", "popd"),
-            *(("--listen", _LOOPBACK) if self._listen else ()),
-            *("--listen-tls", _LOOPBACK),
-            *("--certificate", str(site.certificate), "--private-key", str(site.private_key)),
-            *("--auth", f"popd-passwd:{site.passwords}"),
-            *("--maildrop", f"maildir:{site.mail}/{{domain}}/{{local}}/Maildir"),
-            *("--default-domain", "example.org"),
-            *("--state-directory", str(site.root)),
-            *(("--workers", self._workers) if self._workers else ()),
+            *(self._arguments() if self._config is None else ("--config", str(self._config))),
             *self._options,
         ]
         # A test may put another popd into the site's directory.
-        path = f"{site.root}{os.pathsep}{Path(popd.__file__).parents[1]}"
-        environment = dict(os.environ, PYTHONPATH=path)
+        environment = dict(os.environ, PYTHONPATH=f"{site.root}{os.pathsep}{self._path}")
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 command,
@@ -221,6 +219,20 @@ class RunningServer:
             sys.stderr.write(self.log)
             raise
         return self
+
+    def _arguments(self) -> tuple[str, ...]:
+        """Return the options that make the site."""
+        site = self.site
+        return (
+            *(("--listen", _LOOPBACK) if self._listen else ()),
+            *("--listen-tls", _LOOPBACK),
+            *("--certificate", str(site.certificate), "--private-key", str(site.private_key)),
+            *("--auth", f"popd-passwd:{site.passwords}"),
+            *("--maildrop", f"maildir:{site.mail}/{{domain}}/{{local}}/Maildir"),
+            *("--default-domain", "example.org"),
+            *("--state-directory", str(site.root)),
+            *(("--workers", self._workers) if self._workers else ()),
+        )
 
     def __exit__(
         self,
@@ -426,11 +438,15 @@ class ServerCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make the site and start the server."""
+        self.make_site()
+        self.server = self.start(*self.options)
+
+    def make_site(self) -> None:
+        """Make the site."""
         directory = tempfile.TemporaryDirectory(prefix="popd-")
         self.addCleanup(directory.cleanup)
         Path(directory.name).chmod(0o755)
         self.site = Site(Path(directory.name))
-        self.server = self.start(*self.options)
 
     def run(self, result: Any = None) -> None:
         """Run the test, and show what the server logged if it fails."""

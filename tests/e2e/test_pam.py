@@ -67,7 +67,8 @@ class PamTests(BackendCase):
     def start_popd(self, *options: str, workers: int = 1) -> None:
         """Start popd, whose default domain PAM does not know."""
         backend = ":".join((f"popd-pam:mail:confdir={self.pam}", *options))
-        self.start(backend, "--default-domain", "example.org", "--workers", str(workers))
+        state = ("--state-directory", str(self.root))  # where modules may write
+        self.start(backend, "--default-domain", "example.org", "--workers", str(workers), *state)
 
     def helpers(self) -> set[int]:
         """Return popd's processes that ask PAM."""

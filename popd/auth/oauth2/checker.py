@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
-from popd.auth.interfaces import IBearerToken, IClosable, IKnowsBareNames
+from popd.auth.interfaces import IBearerToken, IClosable, IKnowsBareNames, INeeds, Needs
 from popd.maildrop.user import UserName
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Verifier(Protocol):
         """
 
 
-@implementer(ICredentialsChecker, IClosable, IKnowsBareNames)
+@implementer(ICredentialsChecker, IClosable, IKnowsBareNames, INeeds)
 class OAuth2Checker:
     """Checks bearer tokens; who logs in is whom the token names.
 
@@ -57,6 +57,7 @@ class OAuth2Checker:
     :param signatures: for tokens that are signed; None if the provider is asked about all.
     :param introspection: for the others; None if there are none.
     :param http: what these ask with, if they ask anybody.
+    :param files: paths of what they read.
     """
 
     credentialInterfaces = (IBearerToken,)
@@ -66,7 +67,9 @@ class OAuth2Checker:
         signatures: Verifier | None,
         introspection: Verifier | None,
         http: HttpsClient | None = None,
+        files: tuple[str, ...] = (),
     ) -> None:
+        self._files = files
         self._signatures = signatures
         self._introspection = introspection
         self._http = http
@@ -83,6 +86,10 @@ class OAuth2Checker:
         bare = getattr(credentials, "bare", b"")
         work = self._check(credentials.token, credentials.username, bare)
         return Deferred.fromCoroutine(work).addErrback(_tell, credentials.client)
+
+    def needs(self) -> Needs:
+        """See `INeeds`: the provider, and keys that are in a file."""
+        return Needs(self._files, network=True)
 
     async def _check(self, token: bytes, username: bytes, bare: bytes) -> Account:
         if len(token) > MAX_TOKEN or not _TOKEN.fullmatch(token):
@@ -188,7 +195,9 @@ def _checker(settings: Settings) -> OAuth2Checker:
         from popd.auth.oauth2.introspection import Introspection  # noqa: PLC0415
 
         introspection = Introspection(http, settings.introspection, settings.claims)
-    return OAuth2Checker(signatures, introspection, http)
+    jwks = settings.jwt.jwks if settings.jwt is not None else ""
+    files = tuple(path for path in (jwks, settings.ca_file) if path.startswith("/"))
+    return OAuth2Checker(signatures, introspection, http, files)
 
 
 def _signatures(jwt: JwtSettings, claims: ClaimSettings, http: HttpsClient) -> Signatures:

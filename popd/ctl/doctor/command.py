@@ -165,7 +165,9 @@ def _maildirs(site: Site, settings: Settings, only: str) -> Iterator[tuple[str, 
     for one in users:
         place = one.fields.get("maildrop", "")
         with suppress(StoreError):
-            yield maildir_of(settings.maildrop, settings.default_domain, one.name, place)
+            yield maildir_of(
+                settings.maildrop, settings.mail_root, settings.default_domain, one.name, place
+            )
 
 
 def examine(patient: Patient) -> Iterator[Finding]:

@@ -1,0 +1,1 @@
+"""Tests of what processes that serve give up."""
