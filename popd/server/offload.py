@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from popd.maildrop.interfaces import MaildropTemporaryError
+from popd.maildrop.interfaces import MaildropError, MaildropTemporaryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,8 +122,7 @@ class Offload(Service):
             disk.busy += 1
             self._awaited.add(job)
             job.worker.jobs.put(job)
-        if self._awaited and self._looks is None:
-            self._looks = self._reactor.callLater(LOOK, self._look)
+        self._look_soon()
 
     def _hand_in(self, job: _Job, outcome: object) -> None:
         """Take what came of a job from the thread that did it."""
@@ -147,16 +146,22 @@ class Offload(Service):
         if job.result is not None:
             job.result.callback(outcome)
         elif isinstance(outcome, Failure):
-            self._log.error("Work that nobody waits for: {error}", error=outcome.value)
+            if outcome.check(MaildropError, OSError):
+                self._log.error("Work that nobody waits for: {error}", error=outcome.value)
+            else:
+                self._log.failure("Work that nobody waits for", outcome)
         self._check_stopped()
 
     def _look(self) -> None:
         self._looks = None
         for job in [job for job in self._awaited if not job.moves()]:
             self._give_up(job)
-        if self._awaited:
-            self._looks = self._reactor.callLater(LOOK, self._look)
+        self._look_soon()
         self._check_stopped()
+
+    def _look_soon(self) -> None:
+        if self._awaited and self._looks is None:
+            self._looks = self._reactor.callLater(LOOK, self._look)
 
     def _give_up(self, job: _Job) -> None:
         """Wait no longer for a job's end, nor for the beginning of those that it keeps waiting."""

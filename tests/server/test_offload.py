@@ -276,6 +276,18 @@ class OverdueTests(SynchronousTestCase):
         self.hands[0].jobs.queue[0].call()
         self.assertEqual(done, ["released"])
 
+    def test_one_timer(self) -> None:
+        """However much is done when something is overdue, there is one timer."""
+        self.call(JOE).addErrback(lambda _: self.offload.later(BOB, lambda: None))
+        self.stick()
+        self.assertEqual(len(self.desk.getDelayedCalls()), 1)
+
+    def test_error_of_ours(self) -> None:
+        """An error that nobody thought of is logged with where it was."""
+        self.offload.later(JOE, lambda: None)
+        self.end(self.hands[0], Failure(ZeroDivisionError()))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_later_on_a_dead_disk(self) -> None:
         """It is not given up, not even where all else is."""
         results = [self.call((b"dead", f"'/mail/{n}'")) for n in range(THREADS)]
