@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import sys
 import tempfile
@@ -62,6 +63,7 @@ def _names(site: Site, count: int) -> bool:
 
 def _adversary(_: Site, count: int) -> bool:
     done: Counter[str] = Counter()
+    logging.getLogger("popd.maildrop").addHandler(logging.NullHandler())
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         for seed in range(max(1, count // 10_000)):
             ground = Path(directory, str(seed))
