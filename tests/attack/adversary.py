@@ -103,7 +103,7 @@ class Adversary:
         )
         self.work = (
             *(self.deliver, self.deliver, self.rename, self.unlink, self.truncate, self.hard_link),
-            *(self.soft_link, self.clutter, self.sweep),
+            *(self.soft_link, self.swap, self.clutter, self.sweep),
         )
 
     def step(self) -> None:
@@ -202,6 +202,19 @@ class Adversary:
             path.symlink_to(self.chance.choice(targets))
             self.others.append(path)
 
+    def swap(self) -> None:
+        """Put a link in the place of a message, to something as long that is not for this user."""
+        if len(self.others) < _FEW and (found := self.any()):
+            base, file = found
+            assert file.path is not None
+            target = self.secret.with_name("as long")
+            target.write_bytes((SECRET * len(file.content))[: len(file.content)])
+            self.others.append(file.path)
+            file.path.unlink()
+            file.path.symlink_to(target)
+            file.path = None
+            del self.files[base]
+
     def clutter(self) -> None:
         """Make a FIFO or a directory where messages are."""
         if len(self.others) < _FEW:
@@ -280,6 +293,8 @@ class Adversary:
             return b""
         try:
             while not transfer.done:
+                if self.chance.random() < 0.3:
+                    self.truncate()
                 output += transfer.next()
         except MaildropError:
             self.broken = True
@@ -306,13 +321,13 @@ class Adversary:
     def fetch(self, lines: int | None) -> None:
         """Fetch a message, or so many lines of its body."""
         number = self.number()
-        before = list(self.listed)
+        index = min(number, len(self.listed)) - 1
+        same = bool(self.listed) and self.same(index)
         reply = self.ask(b"RETR %d" % number if lines is None else b"TOP %d %d" % (number, lines))
         if not self.alive(number):
             assert reply == b"-ERR no such message\r\n", reply
             return
-        file, cut, _, content = before[number - 1]
-        same = file.path is not None and file.cut == cut
+        file, *_, content = self.listed[index]
         if reply.startswith(b"+OK") and not self.broken:
             wanted = on_the_wire(content)
             if lines is not None:
@@ -322,11 +337,16 @@ class Adversary:
             assert reply.partition(b"\r\n")[2] == wanted, "another message, or a part of it"
             assert same, "a message that is not there"
         else:
-            assert not same or file.unsure, (reply[:99], file)
-            if same:  # its size was remembered from before it was cut, and is found out anew
+            assert not same or file.unsure or not self.same(index), (reply[:99], file)
+            if self.same(index):  # its size was that from before it was cut
                 file.unsure = False
         if self.broken:
             self.vanish()
+
+    def same(self, index: int) -> bool:
+        """Tell whether a message is still what was listed."""
+        file, cut, *_ = self.listed[index]
+        return file.path is not None and file.cut == cut
 
     def dele(self) -> None:
         """A message that is there is marked."""
