@@ -57,7 +57,7 @@ class FaultCase(ServerCase):
         command = ["strace", *whose, "-o", str(trace)]
         command += ["-e", f"trace={calls}", "-e", f"inject={calls}:{fault}"]
         if path is not None:
-            command += ["-P", str(path)]
+            command += ["-P", str(path), "-P", path.name]  # calls may be relative to its directory
         with tempfile.TemporaryFile(dir=self.site.root) as said:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=said)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,7 @@ class DeadDiskTests(ServerCase):
         When it answers again all is as before, and no message was removed that should not be.
         """
         self.neighbour()
+        descriptors = self.descriptors()
         reads = self.begin(user=self.users[0])
         removes = self.begin(b"DELE 1", user=self.users[1])
         removes.line()
@@ -95,6 +97,14 @@ class DeadDiskTests(ServerCase):
             client = until(lambda user=user: self._let_in(user), f"{user} gets in", LIMIT)  # type: ignore[misc]
             self.assertTrue(client.expect(b"STAT").startswith(b"+OK %d " % left))
             client.expect(b"QUIT")
+            client.close()
+        for client in (reads, removes, *waiting):
+            client.close()
+        until(lambda: self.descriptors() <= descriptors, "something stays open")
+
+    def descriptors(self) -> int:
+        """Return how many descriptors the server has open."""
+        return len(os.listdir(f"/proc/{self.server.process.pid}/fd"))  # noqa: PTH208
 
     def _let_in(self, user: str) -> Client | None:
         client = self.tls_client()
