@@ -22,6 +22,7 @@ html_theme_options = {
 
 man_pages = [
     ("man/popd", "popd", "POP3 server for Maildirs", author, "8"),
+    ("man/popcheck", "popcheck", "check whether a POP3 server keeps to the RFCs", author, "1"),
     ("man/popctl", "popctl", "manage popd and its accounts", author, "1"),
     ("man/popd.toml", "popd.toml", "configuration of popd", author, "5"),
 ]

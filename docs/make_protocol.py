@@ -181,7 +181,7 @@ def render() -> str:
                 for problem, when in (
                     (Problem.CREDENTIALS, "wrong password, or no such user: nobody can tell which"),
                     (Problem.TOO_SOON, "the app password may be used only so often (RFC 2449)"),
-                    (Problem.IN_USE, "another session holds the maildrop (RFC 2449 section 8.1.1)"),
+                    (Problem.IN_USE, "another session holds the maildrop (RFC 2449 section 8.1.2)"),
                     (Problem.TEMPORARY, "disk or directory cannot be had now (RFC 3206 section 4)"),
                     (Problem.TOO_MANY, "``max-sessions`` or one of its kind is reached (RFC 3206)"),
                     (Problem.USED_UP, "``max-download-per-day`` is reached (RFC 3206 section 4)"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING, Final
 
 from popcheck.rule import Failed, Skipped
@@ -18,6 +19,9 @@ __all__ = ["MAIL", "Check", "need", "same", "wire"]
 
 MAIL: Final = b"From: popcheck\nTo: you\nSubject: a message\n\nFirst line\nSecond line\n"
 """A message where no rule cares what it says."""
+
+_STALE: Final = 5.0
+"""Seconds that a server may have what is no longer in the Maildir."""
 
 
 def wire(stored: bytes) -> bytes:
@@ -69,10 +73,23 @@ class Check:
         return self._keep(self.target.open())
 
     def log_in(self, *contents: bytes) -> Connection:
-        """Deliver messages and log in."""
+        """Deliver messages and log in.
+
+        If the server still has messages that were taken out of the Maildir behind its back, which
+        is no fault, it is given a moment.
+        """
         for content in contents:
             self.stage(content)
-        return self._keep(self.target.session())
+        end = time.monotonic() + min(_STALE, self.target.timeout)
+        while True:
+            session = self._keep(self.target.session())
+            maildir = self.target.maildir
+            if maildir is None or session.stat()[0] <= len(maildir.files()):
+                return session
+            if time.monotonic() > end:
+                return session
+            session.quit()
+            time.sleep(0.05)
 
     def refused(self, connection: Connection) -> bytes:
         """Return what a log-in that must be refused was answered with."""

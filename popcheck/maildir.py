@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
@@ -30,7 +31,8 @@ class Maildir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._begin = int(time.time()) - _AGE
-        self._staged: dict[Path, tuple[int, bytes]] = {}
+        self._bases: set[str] = set()
+        self._stamps: list[tuple[int, bytes]] = []
 
     def files(self) -> list[Path]:
         """Return what there is in ``new`` and ``cur``, in the order of their names."""
@@ -55,7 +57,8 @@ class Maildir:
         made = self.path / "tmp" / name
         made.write_bytes(content)
         self.own(made)
-        self._staged[made] = made.stat().st_ino, content
+        self._bases.add(_base(made))
+        self._stamps.append((made.stat().st_ino, content))
         return made.rename(self.path / at / name)
 
     def own(self, path: Path) -> None:
@@ -66,15 +69,11 @@ class Maildir:
 
     def note(self, path: Path) -> None:
         """Say that *path* was put there, by other means."""
-        self._staged[path] = path.lstat().st_ino, b""
+        self._bases.add(_base(path))
 
     def current(self, path: Path) -> Path | None:
         """Return where the message that was delivered as *path* is now; None if it is gone."""
-        base = path.name.partition(":")[0]
-        for file in self.files():
-            if file.name.partition(":")[0].partition(",")[0] == base.partition(",")[0]:
-                return file
-        return None
+        return next((file for file in self.files() if _base(file) == _base(path)), None)
 
     def flag(self, path: Path, flags: str = "S") -> Path:
         """Move a message to ``cur`` with flags, as an IMAP server does; return where it is."""
@@ -83,26 +82,40 @@ class Maildir:
         return now.rename(self.path / "cur" / f"{base}:2,{flags}")
 
     def tidy(self) -> None:
-        """Remove what was put there."""
-        bases = {path.name.partition(":")[0].partition(",")[0] for path in self._staged}
-        stamps = set(self._staged.values())
+        """Remove what was put there, now or before.
+
+        A server that gives a file another name meanwhile can hide it from a listing.  So names are
+        remembered, and looked for again.
+        """
         for at in (*_DIRECTORIES, "tmp"):
             for file in (self.path / at).iterdir():
-                base = file.name.partition(":")[0].partition(",")[0]
-                if base in bases or self._is_renamed(file, stamps):
-                    if file.is_fifo():  # for a server that waits for somebody to open it
-                        os.close(os.open(file, os.O_RDWR | os.O_NONBLOCK))
-                    file.rmdir() if file.is_dir() and not file.is_symlink() else file.unlink()
-        self._staged.clear()
+                with contextlib.suppress(FileNotFoundError):
+                    if _base(file) in self._bases or self._is_renamed(file):
+                        _remove(file)
+        self._stamps.clear()
 
-    def _is_renamed(self, file: Path, stamps: set[tuple[int, bytes]]) -> bool:
+    def _is_renamed(self, file: Path) -> bool:
         """Return whether a server renamed *file*: the inode and the content are the same."""
         inode = file.lstat().st_ino
-        if not file.is_file() or all(inode != number for number, _ in stamps):
+        if not file.is_file() or all(inode != number for number, _ in self._stamps):
             return False
-        return (inode, file.read_bytes()) in stamps
+        return (inode, file.read_bytes()) in self._stamps
 
     def erase(self) -> None:
         """Remove all the mail that is there."""
         for file in self.files():
             file.unlink()
+
+
+def _base(file: Path) -> str:
+    """Return the part of a name that stays: without flags, and sizes that somebody may add."""
+    return file.name.partition(":")[0].partition(",")[0]
+
+
+def _remove(file: Path) -> None:
+    if file.is_fifo():  # for a server that waits for somebody to open it
+        os.close(os.open(file, os.O_RDWR | os.O_NONBLOCK))
+    if file.is_dir() and not file.is_symlink():
+        file.rmdir()
+    else:
+        file.unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
+import os
 import ssl
 import sys
 from pathlib import Path
@@ -242,11 +243,19 @@ def _run(options: argparse.Namespace, rules: Mapping[str, Rule]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
+    try:
+        return _main(arguments)
+    except BrokenPipeError:  # whoever reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     parser = _arguments()
     options = parser.parse_args(arguments)
     rules = load()
     if options.list:
-        print("\n".join(map(_line, rules.values())))
+        print("\n".join(map(_line, rules.values())), flush=True)
         return 0
     if options.explain is not None:
         if options.explain not in rules:

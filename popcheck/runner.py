@@ -44,6 +44,8 @@ def _carry_out(rule: Rule, check: Check) -> None:
 
 def carry_out(rule: Rule, target: Target) -> Result:
     """Look whether the server keeps to a rule."""
+    if target.maildir is not None:
+        target.maildir.tidy()
     begin = time.monotonic()
     outcome, detail = PASS, ""
     check = Check(target)

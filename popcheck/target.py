@@ -22,7 +22,7 @@ __all__ = ["WRONG", "Target", "capabilities"]
 WRONG: Final = b"popcheck-wrong-password"
 """The one wrong password that is tried: the same each time, which careful servers count once."""
 
-_BUSY: Final = 15.0
+_BUSY: Final = 60.0
 """Seconds that a server may take to let go of a maildrop after a session."""
 
 
@@ -106,7 +106,7 @@ class Target:
 
     def session(self) -> Connection:
         """Connect and log in; try again as long as another session is not quite over."""
-        end = time.monotonic() + min(_BUSY, self.timeout)
+        end = time.monotonic() + min(_BUSY, 2 * self.timeout)
         while True:
             connection = self.open()
             reply = b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from popcheck.rules import load
 from popd.config import DEFAULTS
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -66,6 +68,20 @@ class PageTests(SynchronousTestCase):
             check=False,
         )
         self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def test_conformance(self) -> None:
+        """The matrix is that of the results; if not, run docs/make_conformance.py."""
+        script = runpy.run_path(str(DOCS / "make_conformance.py"))
+        self.assertEqual(script["TARGET"].read_text(encoding="utf-8"), script["render"]())
+
+    def test_conformance_rules(self) -> None:
+        """The results are about the rules that there are; if not, run tests.popcheck.peers."""
+        kept = json.loads((DOCS / "conformance.json").read_text(encoding="utf-8"))
+        self.assertEqual(set(kept), {"popd", "dovecot", "courier"})
+        for server in kept.values():
+            self.assertEqual(set(server["results"]), set(load()), server["name"])
+        outcomes = {outcome for outcome, _ in kept["popd"]["results"].values()}
+        self.assertEqual(outcomes, {"PASS", "SKIP"})
 
     def test_sphinx(self) -> None:
         """All pages are whole, and each is linked from somewhere."""

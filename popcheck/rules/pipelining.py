@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -149,6 +151,7 @@ def flood(check: Check) -> None:
     Where it goes on, it keeps the replies in memory: one client that does not read takes all of it.
     """
     session = check.log_in()
+    session.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
     session.socket.settimeout(_STUCK)
     piece = b"CAPA\r\n" * 20_000
     sent = 0
@@ -156,5 +159,15 @@ def flood(check: Check) -> None:
         while sent < _FLOOD:
             sent += session.socket.send(piece[sent % len(piece) :])
     except OSError:
+        _read_up(session)
         return
     raise Failed(f"{sent:,} octets of commands were taken, and no reply was read")
+
+
+def _read_up(session: Connection) -> None:
+    """Read what the server has to say, so that it is free for others."""
+    session.socket.settimeout(0.3)
+    end = time.monotonic() + 10
+    with contextlib.suppress(OSError):
+        while time.monotonic() < end and session.socket.recv(1 << 18):
+            pass

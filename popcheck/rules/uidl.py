@@ -231,7 +231,7 @@ def stays_when_others_go(check: Check) -> None:
     again = list(check.log_in().uids().values())
     kept = [uids[2], uids[3]]
     need(again[:2] == kept, f"they were {kept} and are {again[:2]}")
-    need(again[2] not in uids.values(), "the new one has an id that was there before")
+    need(again[2] not in uids.values(), f"they were {uids}, are {again}, and one of them is new")
 
 
 @rule("uidl.stays-when-fetched", "1939 7", mail=True)

@@ -43,7 +43,7 @@ class MaildropError(Exception):
 
 
 class MaildropInUseError(MaildropError):
-    """Another session holds the maildrop: ``[IN-USE]`` (RFC 2449 section 8.1.1)."""
+    """Another session holds the maildrop: ``[IN-USE]`` (RFC 2449 section 8.1.2)."""
 
 
 class MaildropTemporaryError(MaildropError):

@@ -167,7 +167,7 @@ class Problem(enum.Enum):
 
     CREDENTIALS = b"-ERR [AUTH] wrong user name or password\r\n"  # RFC 3206 section 5
     TOO_SOON = b"-ERR [LOGIN-DELAY] too soon after the last log-in\r\n"  # RFC 2449 section 8.1.1
-    IN_USE = b"-ERR [IN-USE] another session holds the maildrop\r\n"  # RFC 2449 section 8.1.1
+    IN_USE = b"-ERR [IN-USE] another session holds the maildrop\r\n"  # RFC 2449 section 8.1.2
     TEMPORARY = b"-ERR [SYS/TEMP] not possible now, try again later\r\n"  # RFC 3206 section 4
     TOO_MANY = b"-ERR [SYS/TEMP] too many sessions, try again later\r\n"
     USED_UP = b"-ERR [SYS/TEMP] today's download limit is reached, try again after 00:00 UTC\r\n"
