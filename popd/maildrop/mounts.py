@@ -38,8 +38,8 @@ class Mounts:
     def disk(self, path: bytes) -> bytes:
         """Return the name of the disk that an absolute path is on, or of its file server.
 
-        Mounts that have one server in common hang together.  Links are not followed.  Where the
-        table cannot be read, all is one disk.
+        Mounts that have one server in common hang together.  Links are not followed: there are none
+        in a maildrop's path.  Where the table cannot be read, all is one disk.
         """
         if self._descriptor is None or self._changes.poll(0):
             self._read()
