@@ -176,7 +176,7 @@ class _PidFile:
         self._twistd = twistd
         self._path = Path(twistd.get("pidfile") or os.devnull)
         self._aside = self._path.with_name(f"{self._path.name}.old")
-        self._is_ours = _reads(self._path) == str(os.getpid())
+        self._is_ours = _reads(self._path) == b"%d" % os.getpid()
         if self._is_ours:
             self._path.rename(self._aside)
 
@@ -192,11 +192,11 @@ class _PidFile:
             self._aside.unlink(missing_ok=True)
 
 
-def _reads(path: Path) -> str:
+def _reads(path: Path) -> bytes:
     try:
-        return path.read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        return ""
+        return path.read_bytes().strip()
+    except OSError:
+        return b""
 
 
 class Succession:
