@@ -397,7 +397,7 @@ def stop() -> str:
 CHECKS: Final = (
     *((1, units_are_right), (0, start), (0, no_privileges), (0, fetch), (0, activation)),
     *((0, reload), (0, reload_of_nonsense), (0, reload_of_code)),
-    *((0, watchdog), (0, where_it_hung), (0, reload_of_code), (0, crash)),
+    *((0, watchdog), (0, where_it_hung), (0, crash)),
     *(
         (2, start),
         (0, no_privileges),
