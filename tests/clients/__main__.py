@@ -85,6 +85,8 @@ def install(kinds: Iterable[type[PopClient]], modules: Path) -> None:
     packages = sorted({package for kind in absent for package in kind.packages})
     if packages and os.getuid() == 0 and shutil.which("apt-get"):
         for package in packages:
+            if shutil.which(package):  # nodejs and npm may be there from elsewhere
+                continue
             _quietly("apt-get", "install", "-qq", "-y", "--no-install-recommends", package)
     wanted = sorted({module for kind in absent for module in kind.modules})
     if wanted and shutil.which("npm"):
@@ -131,6 +133,9 @@ def examine(kind: type[PopClient], user: str) -> Row:
                 what = "TLS" if implicit else "STLS"
                 passed = good(what, lambda: scenario.fetch_keep_delete(implicit=implicit))  # noqa: B023
                 ways[implicit] = "yes" if passed else "no"
+                _empty(site, user)
+            if kind.mistypes:
+                good("a wrong password first", scenario.mistype)
                 _empty(site, user)
         for mechanism, name in SCRAM.items():
             site.add_user(name, scramkeys.written(mechanism, name.encode()))

@@ -44,6 +44,7 @@ class Errand(NamedTuple):
     :param password: the user's.
     :param keep: whether to leave the mail on the server.
     :param mechanism: how to log in, as popd names it; empty for what the client likes best.
+    :param mistyped: a wrong password that somebody typed first, see `PopClient.mistypes`.
     """
 
     port: int
@@ -53,6 +54,7 @@ class Errand(NamedTuple):
     password: str
     keep: bool
     mechanism: str = ""
+    mistyped: str = ""
 
 
 class PopClient:
@@ -82,6 +84,9 @@ class PopClient:
 
     remembers = True
     """Whether it knows what it has fetched already."""
+
+    mistypes = False
+    """Whether somebody can mistype a password, and is asked again."""
 
     remark = ""
     """What is to be said about it."""
@@ -137,7 +142,7 @@ class PopClient:
             env=self.environment() | dict(environment or {}),
             input=stdin,
             capture_output=True,
-            timeout=LIMIT,
+            timeout=3 * LIMIT,
             check=False,
             **options,
         )
@@ -216,7 +221,21 @@ class Scenario:
         self._check(client, client.fetch(errand), LATE)
         self._left(0)
         known = f", mechanism {mechanism}, retrieved "  # as is said when a session has ended
-        until(lambda: known in self.server.log[before:], f"a log-in by {mechanism}", 2.0)
+        until(lambda: known in self.server.log[before:], f"a log-in by {mechanism}")
+
+    def mistype(self) -> None:
+        """Fetch and delete mail, with a wrong password first.
+
+        :raises AssertionError: that does not work, or no wrong password was tried.
+        """
+        client = self.client()
+        self.site.deliver(self.user, LATE)
+        before = len(self.server.log)
+        errand = self.errand(implicit=client.ways[-1], keep=False)
+        self._check(client, client.fetch(errand._replace(mistyped="wrong")), LATE)
+        self._left(0)
+        said = self.server.log[before:]
+        assert f"log-in refused: user {self.user}, " in said, said
 
     def _left(self, count: int) -> list[Path]:
         """Wait until the server has so many messages: a client need not wait for all of QUIT."""
@@ -224,7 +243,7 @@ class Scenario:
         def settled() -> bool:
             return len(self.site.messages(self.user)) == count
 
-        until(settled, f"{count} messages on the server", 2.0)
+        until(settled, f"{count} messages on the server")
         return sorted(self.site.messages(self.user), key=lambda path: path.name)
 
     def _move_about(self) -> None:

@@ -76,6 +76,8 @@ class Thunderbird(PopClient):
 
     name, language, packages, program = "Thunderbird", "C++", ("thunderbird",), "thunderbird"
     mechanisms = ("CRAM-MD5",)
+    mistypes = True
+    remark = "also with a wrong password first, and then the right one"
 
     def __init__(self, home: Path) -> None:
         super().__init__(home)
@@ -134,6 +136,7 @@ class Thunderbird(PopClient):
             "ca": "".join(pem.strip().splitlines()[1:-1]),
             "user": errand.user,
             "password": errand.password,
+            "mistyped": errand.mistyped,
             "port": errand.port,
             "implicit": errand.implicit,
             "keep": errand.keep,

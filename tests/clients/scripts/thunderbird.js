@@ -37,4 +37,12 @@ function getNewMail(server, password) {
 }
 
 const server = account();
-getNewMail(server, told.password).then(status => done(status), error => done(String(error)));
+if (told.mistyped) {
+  // Somebody sits in front of it who, told that the password is wrong, puts it right and tries again.
+  const { Pop3Authenticator } = ChromeUtils.importESModule("resource:///modules/MailAuthenticator.sys.mjs");
+  Pop3Authenticator.prototype.promptAuthFailed = function () {
+    server.password = told.password;
+    return 0; // "Retry"
+  };
+}
+getNewMail(server, told.mistyped || told.password).then(status => done(status), error => done(String(error)));
