@@ -45,9 +45,6 @@ PAUSE: Final = 0.15
 DELIVERY: Final = 0.04
 """Seconds between two deliveries, on average."""
 
-KEPT: Final = 60
-"""A client that keeps mail deletes the older half of it when there is more."""
-
 SLOPE: Final = 1 << 20
 """Octets an hour by which memory may grow."""
 
@@ -177,7 +174,9 @@ class Ledger:
         """Return a new message, which will be delivered."""
         number = next(self._serial)
         lines = random.choice((3, 30, 30, 300, 3000))  # noqa: S311 - no secret
-        text = b"".join(b".%d %d the text of a message\n" % (line, number) for line in range(lines))
+        text = b"".join(
+            b"..%d %d the text of a message\n" % (line, number) for line in range(lines)
+        )
         message = b"From: a@example.org\nSubject: %d\n\n" % number + text
         with self._lock:
             self._digests[number] = hashlib.sha256(message).digest()
@@ -216,11 +215,12 @@ class Load:
     """All who do something, each in a thread.
 
     :param size: how many clients there are of each kind.
+    :param kept: who keeps mail deletes the older half of it when there is more.
     """
 
-    def __init__(self, site: Site, server: RunningServer, size: int) -> None:
+    def __init__(self, site: Site, server: RunningServer, size: int, kept: int) -> None:
         self.ledger = Ledger()
-        self._site, self._server = site, server
+        self._site, self._server, self._kept = site, server, kept
         self._context = site.client_context()
         self._stop = threading.Event()
         self.deleting = [f"deletes{number}" for number in range(3 * size)]
@@ -330,12 +330,13 @@ class Load:
             gone = known.keys() - set(uids)
             if gone:
                 self.ledger.wrong.append(f"{user} misses {gone}")
-            old = list(known)[: len(known) // 2] if len(known) > KEPT else []
+            old = list(known)[: len(known) // 2] if len(known) > self._kept else []
             for uid in old:
                 client.expect(b"DELE %d" % (uids.index(uid) + 1))
             client.expect(b"QUIT")
         for uid in old:
             del known[uid]
+            self.ledger.did("deletions of old mail")
         self.ledger.retrieved(*messages)
         self.ledger.did("polls" if not new else "polls that found mail")
 
@@ -379,16 +380,17 @@ class Load:
                 self.ledger.did("renames")
 
 
-def soak(seconds: float, size: int = 4) -> Outcome:
+def soak(seconds: float, size: int = 4, kept: int = 60) -> Outcome:
     """Put load on a popd for so long.
 
     :param size: how many clients there are of each kind.
+    :param kept: how many messages are left on the server, at most.
     """
     with tempfile.TemporaryDirectory(prefix="popd-soak-") as root:
         Path(root).chmod(0o755)
         site = Site(Path(root))
         with Watched(site) as server:
-            load = Load(site, server, size)
+            load = Load(site, server, size, kept)
             load.drain()  # so that each process has begun whatever it begins once
             before = server.holdings()
             samples: list[tuple[float, int]] = []

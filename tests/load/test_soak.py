@@ -14,10 +14,16 @@ class SoakTests(SynchronousTestCase):
 
     def test_some_seconds(self) -> None:
         """Each message is retrieved once, and whole; descriptors and timers are what they were."""
-        outcome = soak(SECONDS, size=3)
+        outcome = soak(SECONDS, size=3, kept=4)
         self.assertEqual(outcome.wrong, [])
         self.assertEqual(outcome.done["retrievals"], outcome.done["deliveries"])
-        for what in ("cut off in RETR", "cut off before QUIT", "wrong passwords", "renames"):
+        for what in (
+            "cut off in RETR",
+            "cut off before QUIT",
+            "wrong passwords",
+            "renames",
+            "deletions of old mail",
+        ):
             self.assertGreater(outcome.done[what], 0, what)
 
     def test_growth(self) -> None:
