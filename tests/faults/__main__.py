@@ -7,7 +7,7 @@ cuts [TIMES]  the power is cut behind QUIT, 100 times
 kills         the server is killed at every system call of a session
 reads         every read of a message of 1 MB fails in each of three ways, and in two on a real disk
 quit          every subset of five removals fails in each of four ways
-disk          a file server hangs
+disk          a file server hangs, also while popd is to stop
 rest          clock, workers, descriptors, log
 """
 
@@ -24,7 +24,7 @@ LONG: Final = {
     "kills": (["test_killed"], {"POPD_KILLS": "0"}),
     "reads": (["test_reads", "test_broken_disk"], {"POPD_READS": "1"}),
     "quit": (["test_quit"], {}),
-    "disk": (["test_dead_disk"], {}),
+    "disk": (["test_dead_disk", "dead_disk_stop"], {}),
     "rest": (["test_rest"], {}),
 }
 """The tests by their names, and what makes them long."""
