@@ -104,8 +104,8 @@ class Door:
 
     @property
     def mail(self) -> str:
-        """The directory beneath which all mail is."""
-        return self._store.root
+        """The directory beneath which all mail is, with no links in it."""
+        return self._store.resolved
 
     def needs(self) -> Iterator[Needs | None]:
         """Yield what each checker needs; None for one that does not say."""

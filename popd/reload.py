@@ -186,6 +186,11 @@ class Reloader:
         :raises StartError: that failed, and is required.
         """
         confinement = self.plan.confinement
+        if os.geteuid() == 0 and self.plan.settings.sandbox == "required":
+            raise StartError(
+                "--sandbox required: popd does not serve as root; start it as the user who owns the"
+                " mail, or give twistd --uid USER"
+            )
         confinement.report()
         if self.plan.alone:
             try:

@@ -34,6 +34,7 @@ from popd.operate.controlsocket import ControlSocket
 from popd.probe import Watchman, targets
 from popd.reload import Plan, Reloader
 from popd.sandbox.confinement import Launch
+from popd.sandbox.watch import MountWatch
 from popd.server.note import LogFormat, hasten
 from popd.server.reactor import make_lean, make_steady
 from popd.succession import Invocation, Succession
@@ -359,6 +360,8 @@ def build(options: Options, reactor: Any) -> Server:
         server.add(server.listener(*one, accepting=plan.alone))
     server.reloader = Reloader(server, options.settle, plan)
     server.reloader.watch.setServiceParent(server)
+    watch = MountWatch(reactor, lambda: server.reloader.plan.confinement, server.reload)
+    watch.setServiceParent(server)
     server.reloader.service.setServiceParent(server)
     server.notifier = notifier = systemd.Notifier(os.environ)
     if notifier:

@@ -34,6 +34,18 @@ class Mounts:
         self._descriptor: int | None = None
         self._changes = select.poll()
         self._disks: dict[bytes, bytes] = {}
+        self._mounts: list[tuple[bytes, bytes]] = []  # where, and the kernel's line
+
+    def above(self, path: bytes) -> frozenset[bytes]:
+        """Return what is mounted at *path*, an absolute path, and at directories that it is in.
+
+        There is a line for each, which never comes again once that is unmounted.
+        """
+        self._refresh()
+        within = path.rstrip(b"/") + b"/"
+        return frozenset(
+            line for point, line in self._mounts if within.startswith(point.rstrip(b"/") + b"/")
+        )
 
     def disk(self, path: bytes) -> bytes:
         """Return the name of the disk that an absolute path is on, or of its file server.
@@ -41,14 +53,17 @@ class Mounts:
         Mounts that have one server in common hang together.  Links are not followed: there are none
         in a maildrop's path.  Where the table cannot be read, all is one disk.
         """
-        if self._descriptor is None or self._changes.poll(0):
-            self._read()
+        self._refresh()
         while path not in self._disks:
             shorter = os.path.dirname(path)
             if shorter == path:
                 return b""
             path = shorter
         return self._disks[path]
+
+    def _refresh(self) -> None:
+        if self._descriptor is None or self._changes.poll(0):
+            self._read()
 
     def _read(self) -> None:
         try:
@@ -61,10 +76,12 @@ class Mounts:
         except OSError:
             return
         self._disks = {}
+        self._mounts = []
         for match in filter(None, map(_LINE.match, lines)):
             server = _SERVER.match(match["source"])
             point = _ESCAPED.sub(lambda octal: bytes([int(octal[1], 8)]), match["point"])
             self._disks[point] = server[0] if server else match["device"]
+            self._mounts.append((point, match.string))
 
 
 disk_of = Mounts().disk

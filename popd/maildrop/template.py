@@ -63,6 +63,8 @@ class MaildirStore:
         self._prefix = self.root.rstrip("/")
         # Links in this part are the site's own; from here on nobody follows any.
         self._resolved = os.path.realpath(self.root).rstrip("/")
+        self.resolved = self._resolved or "/"
+        """The same without links."""
         self._template = self._within(parts)
         self._inside = _encoded(self._resolved + self.fixed[len(self._prefix) :].rstrip("/") + "/")
 

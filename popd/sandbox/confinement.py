@@ -100,7 +100,8 @@ class Confinement:
     ) -> None:
         self._settings = settings
         self._needs = tuple(needs)
-        self._mail = mail
+        self.mail = mail
+        """The directory beneath which all mail is."""
         self._launch = launch
         self._alone = alone
         self.version = 0 if settings.sandbox == "off" else landlock.abi()
@@ -129,6 +130,11 @@ class Confinement:
             )
         elif self._settings.sandbox != "off":
             self._log.info("This kernel has no Landlock: popd reaches all that its user may")
+        if os.geteuid() == 0:
+            self._log.critical(
+                "popd runs as root; it has none of root's privileges, but root's files are its own."
+                " Start it as the user who owns the mail, or give twistd --uid USER"
+            )
 
     def enter(self) -> None:
         """Give up all privileges, and all reach but this, for good.
@@ -183,7 +189,7 @@ class Confinement:
             yield path, Access.READ
         for path in DEVICES:
             yield path, Access.READ | Access.WRITE_FILE
-        yield self._mail, Access.CHANGE
+        yield self.mail, Access.CHANGE
         yield self._settings.state_directory, Access.CHANGE | Access.MAKE_DIR
         yield from self._files((self._launch.log,), Access.CHANGE)
         if self._anything:

@@ -169,6 +169,9 @@ class RunningServer:
     program: tuple[str, ...] = (str(Path(sys.executable).with_name("twistd")),)
     """What is run."""
 
+    twistd: tuple[str, ...] = ()
+    """Options of twistd."""
+
     def __init__(
         self,
         site: Site,
@@ -197,7 +200,7 @@ class RunningServer:
         site = self.site
         command = [
             *self.program,
-            *("-n", f"--pidfile={self._pidfile}", "popd"),
+            *("-n", f"--pidfile={self._pidfile}", *self.twistd, "popd"),
             *(self._arguments() if self._config is None else ("--config", str(self._config))),
             *self._options,
         ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,7 +27,7 @@ DENIED = "Permission denied"
 class SandboxCase(ServerCase):
     """A server with places of its own for everything, and an intruder in it."""
 
-    sandbox: ClassVar = "required"
+    sandbox: ClassVar = "required" if os.geteuid() else "auto"
     workers: ClassVar = "2"
 
     def setUp(self) -> None:
@@ -272,6 +274,56 @@ class AloneTests(WorkerTests):
     def log_tells(self) -> None:
         """The log says that it is confined."""
         self.assertRegex(self.server.log, r"popd: confined by Landlock, version \d")
+
+
+class RootTests(SandboxCase):
+    """Root, who may do everything to its own files even without privileges."""
+
+    def test_required(self) -> None:
+        """Nobody is served by root where the sandbox is required, but by another user."""
+        if os.geteuid():
+            raise SkipTest("only root is root")
+        self.sandbox = "required"  # type: ignore[misc]
+        self.configure()
+        self.server.stop()
+        with (
+            contextlib.suppress(AssertionError),
+            RunningServer(self.site, config=self.config, path=self.path) as server,
+        ):
+            until(lambda: server.process.poll() is not None, "root serves")
+        log = max(self.site.root.glob("*.log"), key=lambda path: path.stat().st_mtime_ns)
+        self.assertIn("popd does not serve as root", log.read_text())
+        for path in [self.site.root, *self.site.root.rglob("*")]:
+            os.chown(path, 65534, 65534, follow_symlinks=False)
+        server = RunningServer(self.site, config=self.config, path=self.path)
+        server.twistd = ("--uid", "65534", "--gid", "65534")
+        server.__enter__()
+        self.addCleanup(self._finish, server)
+        self.server = server
+        self.logged_in().expect(b"QUIT")
+        for pid in [server.process.pid, *self.processes()]:
+            text = Path(f"/proc/{pid}/status").read_text()
+            self.assertRegex(text, r"(?m)^Uid:\t65534\t65534\t65534\t65534$")
+            self.assertRegex(text, r"(?m)^CapEff:\t0+$")
+            self.assertRegex(text, r"(?m)^CapPrm:\t0+$")
+
+
+class MountTests(SandboxCase):
+    """A disk that is mounted anew."""
+
+    def mount(self, *arguments: str) -> None:
+        """Mount or unmount something."""
+        done = subprocess.run(arguments, check=False, capture_output=True)
+        if done.returncode:
+            raise SkipTest("needs the right to mount")
+
+    def test_mounted(self) -> None:
+        """Workers that cannot reach it are replaced."""
+        self.mount("mount", "--bind", str(self.site.mail), str(self.site.mail))
+        self.addCleanup(subprocess.run, ["umount", "-l", str(self.site.mail)], check=False)
+        until(lambda: "something was mounted" in self.server.log, "the mount is not noticed")
+        until(lambda: "Reloaded" in self.server.log, "it is not reloaded")
+        self.logged_in().expect(b"QUIT")
 
 
 class OffTests(SandboxCase):

@@ -51,6 +51,19 @@ class MountsTests(SynchronousTestCase):
         ):
             self.assertEqual(mounts.disk(path), disk, path)
 
+    def test_above(self) -> None:
+        """What is mounted there and above is told, not what is beneath or beside."""
+        mounts = Mounts(str(self.table))
+        for path, numbers in (
+            (b"/srv/mail", {22, 30}),
+            (b"/srv/mail/", {22, 30}),
+            (b"/srv/mail/one/joe", {22, 30, 31}),
+            (b"/srv/mailx", {22}),
+            (b"/", {22}),
+        ):
+            found = {int(line.split()[0]) for line in mounts.above(path)}
+            self.assertEqual(found, numbers, path)
+
     def test_nothing_mounted(self) -> None:
         """Where the table is empty, or says nothing of a path, all is one disk."""
         self.table.write_text("", encoding="ascii")

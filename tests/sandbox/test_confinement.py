@@ -31,6 +31,7 @@ class ConfinementTestCase(SynchronousTestCase):
         self.patch(landlock, "abi", lambda: self.version)
         self.patch(landlock, "restrict", self.restrict)
         self.patch(confinement, "renounce", lambda: self.renounced.append(True))
+        self.patch(os, "geteuid", lambda: 1000)
 
     def restrict(self, rules: Rules) -> None:
         """Take note."""
@@ -168,6 +169,11 @@ class EnterTests(ConfinementTestCase):
         with self.assertRaises(ValueError) as caught:
             self.make(sandbox="required")
         self.assertIn("no Landlock", str(caught.exception))
+
+    def test_root(self) -> None:
+        """That popd runs as root is said loudly."""
+        self.patch(os, "geteuid", lambda: 0)
+        self.assertIn("popd runs as root", self.said(self.make())[1])
 
     def test_fails(self) -> None:
         """If it cannot be done that is said, or ends the start."""
