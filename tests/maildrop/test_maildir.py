@@ -328,6 +328,24 @@ class WrongPlaceTests(MaildirTestCase):
         for directory in ("new", "cur"):
             self.assertTrue((self.maildir / "elsewhere" / directory / f"1.{directory}").exists())
 
+    def test_linked_at_the_last_moment(self) -> None:
+        """What a link leads to is not removed, if it comes between the last look and the removal."""
+        self.deliver("new/1.h")
+        (self.maildir / "elsewhere").mkdir()
+        other = self.deliver("elsewhere/1.h")
+        maildrop = self.session()
+        maildrop.open()
+
+        def swap() -> None:
+            (self.maildir / "new").rename(self.maildir / "old")
+            (self.maildir / "new").symlink_to("elsewhere")
+
+        self.meanwhile("unlink", "/1.h", swap)
+        with self.assertLogs("popd.maildrop", "WARNING"):  # the directory cannot be made durable
+            maildrop.commit([0])
+        self.assertTrue(other.exists())
+        self.assertFalse((self.maildir / "old" / "1.h").exists())
+
     def test_missing(self) -> None:
         """One that does not exist is an error unless its store says otherwise."""
         self.maildir.rename(self.ground / "moved")
