@@ -36,11 +36,12 @@ This page has what it said of popd, and of Dovecot and Courier as Debian has the
 by the same command, over TLS, with a Maildir on a local disk::
 
     popcheck 127.0.0.1:PORT --tls-port PORT --user USER --password PASSWORD \\
-        --cafile FILE --maildir PATH
+        --cafile FILE --maildir PATH --slow
 
 {versions}
 
-A rule about something that a server does not announce is left out there (*not asked*).
+A rule about something that a server does not announce is left out there (*not asked*).  Where no
+RFC says it (*robust*), the section is that which the rule goes with.
 
 {totals}
 

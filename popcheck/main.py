@@ -31,6 +31,9 @@ Look whether a POP3 server keeps to the RFCs.  Rules that put mail into the user
 --maildir; that mail is removed afterwards.  Give it an account that is for nothing else.
 """
 
+_IDLE: Final = 598.0
+"""Seconds; a server has to wait for ten minutes (RFC 1939 section 3)."""
+
 _EPILOG: Final = """\
 exit status:
   0  the server keeps to all rules that were checked
@@ -86,6 +89,7 @@ def _arguments() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long a reply may take [30]",
     )
+    add("--slow", action="store_true", help="check what takes ten minutes, too")
     add("--json", action="store_true", help="write JSON")
     add("--failed", action="store_true", help="do not show what was passed or skipped")
     add("--list", action="store_true", help="show the rules, a line each, and end")
@@ -163,6 +167,7 @@ def _target(options: argparse.Namespace) -> Target:
         context=context,
         maildir=maildir,
         timeout=options.timeout,
+        idle=_IDLE if options.slow else 0.0,
     )
 
 

@@ -46,6 +46,7 @@ class Target:
     :param context: how to speak TLS with it.
     :param maildir: where the user's mail is; None if that cannot be reached.
     :param timeout: how many seconds it may take to answer.
+    :param idle: how many seconds of silence it has to bear; 0 if nobody wants to wait for that.
     """
 
     host: str
@@ -56,6 +57,7 @@ class Target:
     context: ssl.SSLContext
     maildir: Maildir | None = None
     timeout: float = 30.0
+    idle: float = 0.0
 
     def connect(self, *, tls: bool) -> Connection:
         """Connect to a port and read the greeting."""

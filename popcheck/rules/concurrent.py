@@ -43,7 +43,7 @@ def exclusive(check: Check) -> None:
     check.refused(check.open())
 
 
-@rule("lock.code", "2449 8.1.2")
+@rule("lock.code", "2449 8.1.2", SHOULD)
 def in_use(check: Check) -> None:
     """A log-in that is refused because of another session says [IN-USE], if RESP-CODES is
     announced.

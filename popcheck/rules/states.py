@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from popcheck.check import MAIL, need
@@ -233,6 +234,20 @@ def quit_closes(check: Check) -> None:
     session.ok(b"QUIT")
     said = session.rest()
     need(not said, f"more came behind it: {shown(said)}")
+
+
+@rule("idle.ten-minutes", "1939 3")
+def ten_minutes(check: Check) -> None:
+    """A session that says nothing for almost ten minutes is still there; needs --slow.
+
+    RFC 1939: the time-out is ten minutes at least.  A client that stores a large message, or asks
+    its user whether to delete, finds its session gone, and what it had marked is not deleted.
+    """
+    if not check.target.idle:
+        raise Skipped("needs --slow")
+    session = check.log_in()
+    time.sleep(check.target.idle)
+    session.ok(b"STAT")
 
 
 @rule("noop.ok", "1939 5")

@@ -99,7 +99,7 @@ def argument(check: Check) -> None:
     need(said.startswith(b"-ERR"), f"it was answered with {shown(said)}")
 
 
-@rule("stls.user-forgotten", "2595 4")
+@rule("stls.user-forgotten", "2595 4", ROBUST)
 def user_forgotten(check: Check) -> None:
     """What was said before STLS is forgotten: PASS behind it, without USER, is answered by -ERR.
 
@@ -206,7 +206,7 @@ def _tls(check: Check) -> Connection:
     return check.connect(tls=True)
 
 
-@rule("tls.greeting", "8314 3")
+@rule("tls.greeting", "8314 3.1")
 def greeting(check: Check) -> None:
     """On the port for TLS the greeting comes behind the handshake.
 
@@ -216,7 +216,7 @@ def greeting(check: Check) -> None:
     need(said.startswith(b"+OK"), f"it is {shown(said)}")
 
 
-@rule("tls.log-in", "8314 3")
+@rule("tls.log-in", "8314 3.1")
 def tls_log_in(check: Check) -> None:
     """One can log in on the port for TLS.
 
@@ -246,7 +246,7 @@ def tls_not_announced(check: Check) -> None:
     need(b"STLS" not in check.capabilities(_tls(check)), "it has")
 
 
-@rule("tls.plaintext", "8314 3", ROBUST)
+@rule("tls.plaintext", "8314 3.1", ROBUST)
 def tls_plaintext(check: Check) -> None:
     """A command in plaintext on the port for TLS is not answered.
 
@@ -265,13 +265,8 @@ def tls_plaintext(check: Check) -> None:
     need(b"+OK" not in said, f"it was answered with {shown(said)}")
 
 
-@rules(
-    "tls.refuses",
-    {"1-0": "TLS 1.0", "1-1": "TLS 1.1"},
-    "8996 4",
-    MUST,
-    summary="{} is refused",
-)
+@rules("tls.refuses", {"1-0": "TLS 1.0"}, "8996 4", summary="{} is refused")
+@rules("tls.refuses", {"1-1": "TLS 1.1"}, "8996 5", summary="{} is refused")
 def refuses(check: Check, member: str) -> None:
     """RFC 8996: old versions must not be used.  Whoever sits on the line could make two that know
     better speak them.

@@ -62,6 +62,11 @@ def _goes_on(self: Session, argument: bytes) -> bytes:
     raise Quit(b"+OK bye\r\n+OK really\r\n")
 
 
+def _impatient(self: Session) -> bytes:
+    self.socket.settimeout(0.1 if self.files is not None else None)
+    return Session.receive(self)
+
+
 STATES: dict[str, Any] = {
     **{
         f"state.before-log-in.{verb}": taken(verb.upper().encode() + rb"\b.*", after=False)
@@ -90,6 +95,7 @@ STATES: dict[str, Any] = {
     "pass.with-space": mutant(right=lambda _, user, word: word.split(b" ")[0] == PASSWORD),
     "quit.before-log-in": taken(rb"QUIT", b"-ERR log in first\r\n", after=False),
     "quit.closes": mutant(do_QUIT=_goes_on),
+    "idle.ten-minutes": mutant(receive=_impatient),
     "noop.ok": said("NOOP", rb"\+OK", b"-ERR"),
 }
 

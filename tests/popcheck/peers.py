@@ -259,7 +259,14 @@ def check(peer: Peer) -> dict[str, Any]:
     command = shutil.which("popcheck", path=str(Path(sys.executable).parent)) or "popcheck"
     ran = subprocess.run(
         [
-            *(command, f"127.0.0.1:{peer.port}", "--tls-port", str(peer.tls_port), "--json"),
+            *(
+                command,
+                f"127.0.0.1:{peer.port}",
+                "--tls-port",
+                str(peer.tls_port),
+                "--json",
+                "--slow",
+            ),
             *("--user", peer.user, "--password", peer.password, "--cafile", str(peer.authorities)),
             *("--maildir", str(peer.maildir), "--erase-maildir"),
         ],
@@ -280,13 +287,14 @@ def check(peer: Peer) -> dict[str, Any]:
 
 def main() -> None:
     """Check the servers that the command line names."""
-    kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for argument in sys.argv[1:]:
         name, _, tree = argument.partition("=")
         with PEERS[name](tree) as peer:
-            kept[name] = check(peer)
-    text = json.dumps(kept, indent=0, sort_keys=True, ensure_ascii=False)
-    RESULTS.write_text(text + "\n", encoding="utf-8")
+            report = check(peer)
+        kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+        kept[name] = report
+        text = json.dumps(kept, indent=0, sort_keys=True, ensure_ascii=False)
+        RESULTS.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

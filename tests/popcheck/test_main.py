@@ -103,6 +103,39 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual({one["outcome"] for one in report["results"]}, {"PASS"})
         self.assertEqual(len(report["results"]), 5)
 
+    def test_without_maildir(self) -> None:
+        """Without a Maildir much can be seen; a line each says what, and the last one how much."""
+        only = ("--only", "stat.*", "--only", "noop.*")
+        status, output, errors = self.popcheck(self.serve(Session, self.maildir()), *ACCOUNT, *only)
+        lines = output.splitlines()
+        self.assertEqual((status, errors, len(lines)), (0, "", 7))
+        self.assertRegex(lines[0], r"^PASS noop\.ok +RFC 1939 section 5 +MUST +NOOP is answered")
+        self.assertRegex(lines[1], r"^SKIP stat\.empty .*: needs --maildir$")
+        self.assertEqual(lines[-1], "2 passed, 0 failed, 4 skipped")
+
+    def test_mail_in_the_way(self) -> None:
+        """A Maildir that holds mail is left alone, until it is said that the mail may go."""
+        maildir = self.maildir()
+        (maildir / "cur" / "1.mine:2,S").write_bytes(b"mine\n")
+        server = self.serve(Session, maildir)
+        arguments = (server, *ACCOUNT, "--maildir", str(maildir), "--only", "stat.empty")
+        status, _, errors = self.popcheck(*arguments)
+        self.assertEqual(status, 2)
+        self.assertIn("holds 1 messages", errors)
+        self.assertEqual(len(list((maildir / "cur").iterdir())), 1)
+        status, _, errors = self.popcheck(*arguments, "--erase-maildir")
+        self.assertEqual((status, errors), (0, ""))
+        self.assertEqual(list((maildir / "cur").iterdir()), [])
+
+    def test_another_maildir(self) -> None:
+        """A Maildir that is not the user's is noticed before anything is put there."""
+        maildir = self.maildir()
+        (maildir / "new" / "1.mine").write_bytes(b"mine\n")
+        server = self.serve(Session, maildir)
+        status, _, errors = self.popcheck(server, *ACCOUNT, "--maildir", str(self.maildir()))
+        self.assertEqual(status, 2)
+        self.assertIn("not where the user's mail is", errors)
+
     def test_password_file(self) -> None:
         """The password may be in a file, which other users of the machine do not see."""
         password = Path(self.mktemp())

@@ -24,6 +24,8 @@ from tests.popcheck.mutants_store import Streaming
 from tests.popcheck.toy import PASSWORD, USER, Session, Toy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from popcheck.runner import Result
 
 PATIENCE = 0.4
@@ -82,6 +84,7 @@ class RuleTests(SynchronousTestCase):
                 context=self.client_context,
                 maildir=Maildir(self.path),
                 timeout=patience,
+                idle=0.3,
             )
             rules = load()
             return [carry_out(rules[name], target) for name in names or rules]
@@ -105,19 +108,24 @@ class RuleTests(SynchronousTestCase):
         left = [path for at in ("new", "cur", "tmp") for path in (self.path / at).iterdir()]
         self.assertEqual(left, [])
 
-    def test_mutants(self) -> None:
-        """Each rule fails on its mutant."""
-        survivors = []
-        for name, session in MUTANTS.items():
-            (result,) = self.run_rules(
-                session,
+    def survivors(self, names: Iterable[str]) -> list[str]:
+        """Return those of the rules that do not fail on their mutants."""
+        return [
+            name
+            for name in names
+            for result in self.run_rules(
+                MUTANTS[name],
                 name,
                 tls=name.startswith("tls."),
                 old=name.startswith("tls.refuses"),
                 patience=PATIENCE,
             )
-            if result.outcome != FAIL:
-                survivors.append((name, result.outcome, result.detail))
+            if result.outcome != FAIL
+        ]
+
+    def test_mutants(self) -> None:
+        """Each rule fails on its mutant; one that is too slow to be seen gets two more chances."""
+        survivors = self.survivors(self.survivors(self.survivors(MUTANTS)))
         self.assertEqual(survivors, [])
 
     def test_without_maildir(self) -> None:
