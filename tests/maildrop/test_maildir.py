@@ -329,7 +329,7 @@ class WrongPlaceTests(MaildirTestCase):
             self.assertTrue((self.maildir / "elsewhere" / directory / f"1.{directory}").exists())
 
     def test_linked_at_the_last_moment(self) -> None:
-        """What a link leads to is not removed, if it comes between the last look and the removal."""
+        """What a link leads to is not removed, if it comes between the last look and removal."""
         self.deliver("new/1.h")
         (self.maildir / "elsewhere").mkdir()
         other = self.deliver("elsewhere/1.h")
