@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
+from contextlib import closing
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from popd.maildrop.facts import load
-from popd.maildrop.files import shown, temporarily
+from popd.maildrop.files import open_directory, shown, temporarily
 from popd.maildrop.interfaces import MaildropTemporaryError
 from popd.maildrop.scan import DIRECTORIES, PASSES, scan
 from popd.maildrop.snapshots import Opened
@@ -53,26 +55,26 @@ def take_stock(
     before = cache.get(root)
     if before is not None and before.which != which:
         before = None
-    files = _Files(root, before, local=local)
-    for _ in range(PASSES):
-        stock = before.stock if before else NOTHING
-        known = dict(zip(DIRECTORIES, before.keys, strict=True)) if before else None
-        seen = scan(root, known, cache.margin, cache.now)
-        try:
-            change = stock.compare(seen.files, files.is_same)
-            shared = bool(ledger) or stock.shares_names(change)
-            if not shared:
-                stock = stock.after(change, files.facts) if change else stock
-            elif before:  # this takes all of them, and more than was listed
-                before = None
+    with closing(_Files(root, before, local=local)) as files:
+        for _ in range(PASSES):
+            stock = before.stock if before else NOTHING
+            known = dict(zip(DIRECTORIES, before.keys, strict=True)) if before else None
+            seen = scan(root, known, cache.margin, cache.now)
+            try:
+                change = stock.compare(seen.files, files.is_same)
+                shared = bool(ledger) or stock.shares_names(change)
+                if not shared:
+                    stock = stock.after(change, files.facts) if change else stock
+                elif before:  # this takes all of them, and more than was listed
+                    before = None
+                    continue
+                else:
+                    rows = [(found, files.facts(found), SINGLE) for found in change.added]
+                    stock = Stock.of(_numbered(root, rows, ledger))
+            except FileNotFoundError:
                 continue
-            else:
-                rows = [(found, files.facts(found), SINGLE) for found in change.added]
-                stock = Stock.of(_numbered(root, rows, ledger))
-        except FileNotFoundError:
-            continue
-        keys = () if shared else tuple(seen.keys[directory] for directory in DIRECTORIES)
-        return files.opened(stock, keys, which)
+            keys = () if shared else tuple(seen.keys[directory] for directory in DIRECTORIES)
+            return files.opened(stock, keys, which)
     raise MaildropTemporaryError(f"{shown(root)}: its files come and go too fast to list them")
 
 
@@ -87,6 +89,7 @@ class _Files:
     def __init__(self, root: bytes, before: Opened | None, *, local: bool) -> None:
         self._root = root
         self._folders = {directory: b"%b/%b/" % (root, directory) for directory in DIRECTORIES}
+        self._descriptors: dict[bytes, int] = {}  # of those, as far as one was needed
         self._before = before
         self._local = local
         self._known: Known | None = None
@@ -109,13 +112,15 @@ class _Files:
             facts = self._known.get(base, inode)
         if facts is not None and self.is_same(found, Facts(*facts)):
             return facts
-        path = self._folders[directory] + name
         try:
-            facts = measure(path)
+            folder = self._descriptors.get(directory, -1)
+            if folder < 0:
+                folder = self._descriptors[directory] = open_directory(self._folders[directory])
+            facts = measure(name, folder)
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise temporarily(path, error) from error
+            raise temporarily(self._folders[directory] + name, error) from error
         self._measured[base] = inode, facts
         return facts
 
@@ -129,6 +134,12 @@ class _Files:
             return True
         directory, name, _ = found
         return _look(self._folders[directory] + name, lambda path: resembles(path, facts))
+
+    def close(self) -> None:
+        """Find out no more."""
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+        self._descriptors.clear()
 
     def opened(self, stock: Stock, keys: tuple[Key | None, ...], which: tuple[int, int]) -> Opened:
         """Return the Maildir as it is now."""
