@@ -165,6 +165,9 @@ _MAX_WORKERS: Final = 64
 
 _MAX_DIGITS: Final = 9
 
+_MAX_NUMBER: Final = 10**18
+"""Beyond it numbers may be such that Python refuses to show them."""
+
 
 def checked(key: str, value: object, shown: str) -> Value:
     """Return *value* if the option *key* can have it.
@@ -175,6 +178,8 @@ def checked(key: str, value: object, shown: str) -> Value:
     :param shown: what error texts call the option.
     :raises ConfigError: it has the wrong type, is empty, or is none of the choices.
     """
+    if isinstance(value, int) and abs(value) > _MAX_NUMBER:
+        raise ConfigError(f"{shown} is too large")
     for keys, check in (
         (REPEATABLE, _checked_list),
         (_NUMBERS, _checked_number),
@@ -277,7 +282,7 @@ def read_file(path: str) -> Layer:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at octet {error.start}, as TOML has to be") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # which Python has of its own for the absurd
         raise ConfigError(f"{path}: {error}; texts stand in quotes, like key = 'text'") from error
     for key in sorted(content.keys() - DEFAULTS.keys()):
         raise ConfigError(f"{path}: there is no {key!r}; {_hint(key)}")

@@ -114,6 +114,14 @@ class FileTests(SynchronousTestCase):
             problem = self.refused(f"workers = {value}")
             self.assertIn("workers must be auto or a number from 1 on, not ", problem)
 
+    def test_huge(self) -> None:
+        """Numbers that Python cannot show, or turn into another kind, are refused as well."""
+        for key in ("auth-cache-ttl", "max-sessions", "workers", "auth", "apop"):
+            for value in ("9" * 400, "-" + "9" * 400, "0x" + "f" * 5_000):
+                self.assertIn(f"{key} is too large", self.refused(f"{key} = {value}"))
+        for broken in ("workers = " + "9" * 5_000, "auth = " + "[" * 5_000):
+            self.refused(broken)
+
     def test_wrong_whole_numbers(self) -> None:
         """A number of sessions is whole."""
         self.assertEqual(self.read("max-sessions = '7'"), {"max-sessions": 7})
