@@ -25,10 +25,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from popd.server.connection import LINGER
 from tests.e2e.server import Client, RunningServer, Site, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Outcome", "soak"]
 
@@ -44,6 +45,9 @@ PAUSE: Final = 0.15
 
 DELIVERY: Final = 0.04
 """Seconds between two deliveries, on average."""
+
+STRANGERS: Final = 500
+"""How many people mistype their passwords, each at an address of their own."""
 
 SLOPE: Final = 1 << 20
 """Octets an hour by which memory may grow."""
@@ -75,15 +79,19 @@ One of popd's for a second in which nobody waits for anything any more (`Watch`)
 class Holdings(NamedTuple):
     """What all of popd's processes together have.
 
+    :param descriptors: of what they are, with numbers left out, as ``/proc`` names it.
     :param timers: those that somebody waits for.
     :param memory: octets of memory that belongs to no file, what is shared counted once.
+    :param tables: those among them that all processes share: tables of fixed size, whose pages are
+        counted once they have been written to.
     :param resident: octets of all memory, what is shared counted in parts (PSS).
     """
 
     processes: int
-    descriptors: int
+    descriptors: Counter[str]
     timers: int
     memory: int
+    tables: int
     resident: int
 
 
@@ -96,6 +104,7 @@ class Outcome(NamedTuple):
     :param warm: what it had when memory began to be looked at.
     :param after: what it had when all clients had gone.
     :param growth: octets of memory that it took on in an hour, by the line that fits best.
+    :param tables_growth: those among them that were in `Holdings.tables`.
     """
 
     wrong: list[str]
@@ -105,6 +114,7 @@ class Outcome(NamedTuple):
     warm: Holdings
     after: Holdings
     growth: float
+    tables_growth: float
 
 
 class Watched(RunningServer):
@@ -121,10 +131,10 @@ class Watched(RunningServer):
     def holdings(self) -> Holdings:
         """Look at all of its processes."""
         pids = family(self.process.pid)
-        descriptors = sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)  # noqa: PTH208
+        descriptors = Counter(itertools.chain.from_iterable(map(opened, pids)))
         sizes = [memory(pid) for pid in pids]
-        own, all_ = (sum(column) for column in zip(*sizes, strict=True))
-        return Holdings(len(pids), descriptors, sum(map(self._timers, pids)), own, all_)
+        totals = [sum(column) for column in zip(*sizes, strict=True)]
+        return Holdings(len(pids), descriptors, sum(map(self._timers, pids)), *totals)
 
     def _timers(self, pid: int) -> int:
         path = self._counts / str(pid)
@@ -140,13 +150,19 @@ def family(pid: int) -> list[int]:
     return [pid, *itertools.chain.from_iterable(family(int(child)) for child in children)]
 
 
-def memory(pid: int) -> tuple[int, int]:
-    """Return the memory of a process: what belongs to no file, and all of it."""
+def opened(pid: int) -> Iterator[str]:
+    """Yield what a process has descriptors of, without numbers."""
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            yield re.sub(r"\d+", "N", str(link.readlink()))
+
+
+def memory(pid: int) -> tuple[int, int, int]:
+    """Return a process's memory: what belongs to no file, what of that it shares, and all of it."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-    kib = {
-        name: int(value) for name, value in re.findall(r"^(\w+): +(\d+) kB$", text, re.MULTILINE)
-    }
-    return (kib["Pss_Anon"] + kib["Pss_Shmem"]) * 1024, kib["Pss"] * 1024
+    sizes = dict(re.findall(r"^(\w+): +(\d+) kB$", text, re.MULTILINE))
+    own, shared, whole = (1024 * int(sizes[name]) for name in ("Pss_Anon", "Pss_Shmem", "Pss"))
+    return own + shared, shared, whole
 
 
 def growth(samples: list[tuple[float, int]]) -> float:
@@ -234,7 +250,7 @@ class Load:
         jobs: list[tuple[Callable[[], None], float]] = [
             *((lambda u=u: self._deletes(next(u), next(turns)), PAUSE) for u in users),
             *((lambda u=u: self._keeps(next(u)), PAUSE) for u in keepers),
-            (self._mistypes, 4 * PAUSE),
+            (self._mistypes, PAUSE),
             (self._comes_and_goes, PAUSE),
             (self._delivers, DELIVERY),
             (self._flags, DELIVERY),
@@ -341,11 +357,11 @@ class Load:
         self.ledger.did("polls" if not new else "polls that found mail")
 
     def _mistypes(self) -> None:
-        """Try a wrong password, each time from somewhere else."""
-        numbers = [random.randrange(1, 255) for _ in range(3)]  # noqa: S311 - no secret
-        source = "127.{}.{}.{}".format(*numbers)
+        """Try a wrong password, from one of many places: most people mistype again one day."""
+        number = random.randrange(STRANGERS)  # noqa: S311 - no secret
+        source = f"127.1.{number % 250 + 1}.{number // 250 + 1}"
         with Client(self._server.tls_port, self._context, source=source) as client:
-            client.expect(b"USER stranger%d" % numbers[0])
+            client.expect(b"USER stranger%d" % number)
             client.expect(b"PASS wrong", b"-ERR [AUTH]")
         self.ledger.did("wrong passwords")
 
@@ -393,7 +409,7 @@ def soak(seconds: float, size: int = 4, kept: int = 60) -> Outcome:
             load = Load(site, server, size, kept)
             load.drain()  # so that each process has begun whatever it begins once
             before = server.holdings()
-            samples: list[tuple[float, int]] = []
+            samples: list[tuple[float, Holdings]] = []
             warm = before
             begun = time.monotonic()
             with load:
@@ -402,21 +418,25 @@ def soak(seconds: float, size: int = 4, kept: int = 60) -> Outcome:
                     if passed >= seconds * WARM_UP:
                         now = server.holdings()
                         warm = now if not samples else warm
-                        samples.append((time.monotonic() - begun, now.memory))
+                        samples.append((time.monotonic() - begun, now))
             load.drain()
             after = _settled(server, before)
             wrong = load.ledger.close()
             wrong += [line for line in server.log.splitlines() if "Traceback" in line]
-        if after.descriptors > before.descriptors:
-            wrong.append(f"{after.descriptors} descriptors, and {before.descriptors} before")
+        if more := after.descriptors - before.descriptors:
+            wrong.append(f"descriptors that were not there before: {more}")
         if after.timers > before.timers:
             wrong.append(f"{after.timers} timers, and {before.timers} before")
-        return Outcome(wrong, load.ledger.done, seconds, before, warm, after, growth(samples))
+        growths = (
+            growth([(when, now.memory) for when, now in samples]),
+            growth([(when, now.tables) for when, now in samples]),
+        )
+        return Outcome(wrong, load.ledger.done, seconds, before, warm, after, *growths)
 
 
 def _settled(server: Watched, before: Holdings) -> Holdings:
-    """Return what popd has when it is as *before*, or some seconds later."""
-    deadline = time.monotonic() + 10
+    """Return what popd has when it is as *before*, or when it waits for no good-bye any more."""
+    deadline = time.monotonic() + LINGER + 5
     while True:
         time.sleep(0.2)
         now = server.holdings()
@@ -466,7 +486,7 @@ def page(outcome: Outcome) -> str:
         ("what was lost, doubled, changed, refused or cut off", f"{len(outcome.wrong):,}"),
         (
             f"descriptors of its {before.processes} processes, before and after",
-            f"{before.descriptors}, {after.descriptors}",
+            f"{before.descriptors.total()}, {after.descriptors.total()}",
         ),
         ("timers, before and after", f"{before.timers}, {after.timers}"),
         (
@@ -474,6 +494,7 @@ def page(outcome: Outcome) -> str:
             f"{_mib(outcome.warm.memory)}, {_mib(after.memory)}",
         ),
         ("growth of memory since then, MiB an hour", _mib(outcome.growth)),
+        ("of that in tables of fixed size, which all processes share", _mib(outcome.tables_growth)),
     )
     return PAGE.format(
         day=time.strftime("%Y-%m-%d"),
