@@ -46,7 +46,14 @@ def renounce() -> None:
         if _prctl(_CAPBSET_DROP, capability) < 0:
             break  # there are no more, or it may not
     _prctl(_CAP_AMBIENT, _CAP_AMBIENT_CLEAR_ALL)
-    _checked(_libc.capset(_HEADER, _NONE))
+    if _has_any():  # else it may be that capset itself is forbidden, as systemd does
+        _checked(_libc.capset(_HEADER, _NONE))
+
+
+def _has_any() -> bool:
+    had = ctypes.create_string_buffer(len(_NONE))
+    _checked(_libc.capget(_HEADER, had))
+    return had.raw != _NONE
 
 
 def _prctl(option: int, argument: int) -> int:

@@ -190,7 +190,11 @@ def no_privileges() -> str:
         want(re.search(r"NoNewPrivs:\s1\n", status), "NoNewPrivs")
         want(re.search(r"Seccomp:\s2\n", status), "Seccomp")
         want(Path(f"/proc/{pid}").stat().st_uid == MAIL.stat().st_uid, "user")
-    return show("User")
+    confined = re.search(
+        r"confined by Landlock, version \d+|This kernel has no Landlock", journal()
+    )
+    want(confined, "a word about Landlock")
+    return f"{show('User')}, {confined[0] if confined else ''}"
 
 
 def fetch() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import socket
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from popd.sandbox import landlock
+from popd.sandbox import landlock, privileges
 from popd.sandbox.landlock import Access, Rules, restrict
 from popd.sandbox.privileges import renounce
 
@@ -238,8 +239,20 @@ class RenounceTests(ForkedTestCase):
     def test_twice(self) -> None:
         """To give up what one has not is no error."""
 
+        class Library:
+            """One in a process to which systemd has forbidden capset."""
+
+            prctl, capget = privileges._libc.prctl, privileges._libc.capget
+
+            @staticmethod
+            def capset(*_: object) -> int:
+                """Refuse."""
+                ctypes.set_errno(errno.EPERM)
+                return -1
+
         def work() -> None:
             renounce()
+            privileges._libc = Library()  # type: ignore[assignment]
             renounce()
 
         self.forked(work)
