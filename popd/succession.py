@@ -23,6 +23,7 @@ from twisted.internet.defer import Deferred, DeferredList, TimeoutError  # noqa:
 from twisted.logger import Logger
 
 from popd.heritage import END, LINE, REFUSED, SERVES, STDERR, YOURS, Line, name_of
+from popd.workers import ENDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, MutableMapping
@@ -214,6 +215,12 @@ class Succession:
         self._invocation = invocation
         self._kept = list(kept)
         self._ending = False
+        self._candidate: _Candidate | None = None
+
+    def break_off(self) -> None:
+        """Have no other popd, if one is being started: this one is ended."""
+        if self._candidate is not None:
+            self._candidate.refuse()
 
     async def hand_over(self) -> str:
         """Start another popd, and when it serves leave everything to it.
@@ -229,8 +236,11 @@ class Succession:
             pidfile = _PidFile(self._invocation.twistd)
         except OSError as error:
             return f"--pidfile cannot be moved: {error.strerror}"
-        candidate = _Candidate(self._server, self._finish)
+        candidate = self._candidate = _Candidate(self._server, self._finish)
         problem = await self._tried(candidate)
+        self._candidate = None
+        if self._server.draining:  # whoever ends this one wants no other
+            problem = ENDING
         if problem:
             candidate.refuse()
             pidfile.put_back()

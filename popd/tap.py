@@ -253,6 +253,7 @@ class Server(MultiService):
     def stopService(self) -> Deferred[Any]:
         """Let sessions go on for a while; a second signal ends that."""
         self.draining = True
+        self.succession.break_off()
         self.notifier.stopping()
         with suppress(ValueError):
             for number in (signal.SIGTERM, signal.SIGINT):

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from popd.heritage import END, REFUSED, SERVES, YOURS, Heritage
 from popd.succession import PATIENCE, Invocation, Succession, _Candidate
+from popd.workers import ENDING
 
 
 class FakeService:
@@ -165,6 +166,19 @@ class HandOverTests(SynchronousTestCase):
         self.assertEqual(self.said, [REFUSED])
         self.say(SERVES, b"42", b"1.0")
         self.assertEqual(self.done, [])
+
+    def test_ending(self) -> None:
+        """If this one is ended meanwhile the other is not to serve."""
+        work = Succession(self.server, Invocation(Path("/"), self.twistd))
+        work.break_off()
+        outcome = Deferred.fromCoroutine(work.hand_over())
+        self.server.draining = True
+        work.break_off()
+        self.assertEqual(self.said, [REFUSED])
+        self.say(SERVES, b"42", b"1.0")  # it may have been faster
+        self.assertEqual(self.successResultOf(outcome), ENDING)
+        self.assertEqual(self.done, [])
+        self.assertEqual(self.pidfile.read_text(), str(os.getpid()))
 
     def test_impossible(self) -> None:
         """No process, no place for the PID file, or one whose end would be that of all."""
