@@ -83,6 +83,19 @@ class PageTests(SynchronousTestCase):
         outcomes = {outcome for outcome, _ in kept["popd"]["results"].values()}
         self.assertEqual(outcomes, {"PASS", "SKIP"})
 
+    def test_security(self) -> None:
+        """Every test that a promise about security names is there."""
+        pages = [path.read_text(encoding="utf-8") for path in DOCS.glob("security*.rst")]
+        tests = DOCS.parent / "tests"
+        code = "".join(path.read_text(encoding="utf-8") for path in tests.rglob("test_*.py"))
+        for name in re.findall(r"``([\w/]+\.py|\w+Tests|test_\w+)``", "".join(pages)):
+            if "/" in name:
+                self.assertTrue((tests.parent / name).exists(), name)
+            elif name.endswith(".py"):
+                self.assertTrue(list(tests.rglob(name)), name)
+            else:
+                self.assertRegex(code, rf"(?:def|class) {name}\b")
+
     def test_sphinx(self) -> None:
         """All pages are whole, and each is linked from somewhere."""
         output = self.mktemp()

@@ -1,4 +1,4 @@
-"""Sessions on a real Maildir in which somebody else is at work, beside a model of both (G1).
+"""Sessions on a real Maildir in which somebody else is at work, beside a model of both.
 
 A client logs in, lists, fetches, marks, takes marks back, says QUIT or vanishes, by turns and by
 chance; an adversary delivers, renames, unlinks and truncates messages, and makes links, FIFOs and

@@ -1,4 +1,4 @@
-"""Connections that come and go, and what is left of them: nothing (G13, G16)."""
+"""Connections that come and go, and what is left of them: nothing."""
 
 from __future__ import annotations
 

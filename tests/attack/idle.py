@@ -1,4 +1,4 @@
-"""Many idle sessions, logged in by TLS, and what they cost (G9)."""
+"""Many idle sessions, logged in by TLS, and what they cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory attackers can have popd use, and what honest clients notice of them (G8)."""
+"""How much memory attackers can have popd use, and what honest clients notice of them."""
 
 from __future__ import annotations
 

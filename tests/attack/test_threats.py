@@ -24,7 +24,7 @@ CHANNEL = Channel(tls=True, offer=Offer.of(["SCRAM-SHA-256"], lambda: b"1@x"))
 
 
 class LongLineTests(ServerCase):
-    """Lines that do not end, before log-in and after it (T6)."""
+    """Lines that do not end, before log-in and after it."""
 
     options = ("--cleartext-login", "always")
 
@@ -46,7 +46,7 @@ class LongLineTests(ServerCase):
 
 
 class SlowTests(ServerCase):
-    """Clients that do nothing, or little, for as long as they can (T9)."""
+    """Clients that do nothing, or little, for as long as they can."""
 
     options = ("--login-timeout", "1")
 
@@ -80,7 +80,7 @@ class SlowTests(ServerCase):
 
 
 class EnumerationTests(ServerCase):
-    """Nobody learns from replies who has an account (T11)."""
+    """Nobody learns from replies who has an account."""
 
     options = ("--cleartext-login", "local")
 
@@ -111,7 +111,7 @@ class EnumerationTests(ServerCase):
 
 
 class ExchangeTests(ServerCase):
-    """SASL exchanges that go wrong harm nobody else (T21)."""
+    """SASL exchanges that go wrong harm nobody else."""
 
     options = ("--cleartext-login", "always", "--max-sessions-per-ip", "0")
 
@@ -134,7 +134,7 @@ class ExchangeTests(ServerCase):
 
 
 class CompareTests(SynchronousTestCase):
-    """What is secret is compared in a time that says nothing (T23)."""
+    """What is secret is compared in a time that says nothing."""
 
     def test_passwords(self) -> None:
         """Passwords that are stored as they are, or as a digest."""

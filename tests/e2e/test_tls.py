@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -203,6 +204,21 @@ class NegotiationTests(ServerCase):
         )
         self.assertIn(b"Verification: OK", done.stdout)
         self.assertIn(b"+OK 0 0\r\n+OK bye\r\n", done.stdout)
+
+    def test_early_data(self) -> None:
+        """No ticket allows early data, which somebody could say a second time."""
+        if shutil.which("openssl") is None:
+            raise SkipTest("needs openssl: apt-get install openssl")
+        done = subprocess.run(
+            ["openssl", "s_client", "-connect", f"localhost:{self.server.tls_port}", "-ign_eof"],
+            input=b"CAPA\nQUIT\n",
+            env={"PATH": os.environ["PATH"]},
+            capture_output=True,
+            timeout=LIMIT,
+            check=True,
+        )
+        limits = re.findall(rb"Max Early Data: (\d+)", done.stdout)
+        self.assertEqual(set(limits), {b"0"}, done.stdout)
 
 
 class BrokenOffTests(ServerCase):
