@@ -138,6 +138,19 @@ class RulesTests(ConfinementTestCase):
         self.assertNotIn("/run/popd", rules.paths)
 
 
+class LaunchTests(SynchronousTestCase):
+    """How popd was started."""
+
+    def test_of(self) -> None:
+        """Twistd's options say so; there may be none."""
+        self.patch(os, "environ", {})
+        self.assertEqual(Launch.of(None, None), Launch())
+        twistd = {"logfile": None, "pidfile": "twistd.pid", "nodaemon": 1}
+        self.assertEqual(Launch.of("x", twistd), Launch("x", "", "twistd.pid"))  # type: ignore[arg-type]
+        self.patch(os, "environ", {"NOTIFY_SOCKET": "/run/notify"})
+        self.assertTrue(Launch.of(None, {}).watched)
+
+
 class EnterTests(ConfinementTestCase):
     """When it is done."""
 
