@@ -16,18 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.manual.machine import Machine, MachineError, bootstrap, missing
-from tests.manual.steps import PASSWORD, script, sections
+from tests.manual.steps import PASSWORD, plain_script, script, sections
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
-MAILDIRS = """
-useradd --system vmail
+MAIL = """
 install -d -o vmail -g vmail /srv/mail/example.org/ada/Maildir/{new,cur,tmp}
 chown -R vmail: /srv/mail
 """
+
+MESSAGE = r"printf 'Subject: hello\n\nthe text\n' >/srv/mail/example.org/ada/Maildir/new/1.a.b"
 
 SEND = """
 cat > /root/send.py <<'END'
@@ -66,6 +67,7 @@ def main() -> int:
                 "popd is installed, watched, operated and upgraded",
                 lambda: install(base, Path(place, "popd"), wheels),
             ),
+            ("popd is set up", lambda: readme(base, Path(place, "readme"), wheels)),
             *(
                 (
                     f"{title} delivers",
@@ -84,25 +86,51 @@ def main() -> int:
     return 1 if failures else 0
 
 
+def readme(base: Path, tree: Path, wheels: Path) -> None:
+    """Carry out the README's "Set it up", from its source, with a message in the Maildir."""
+    machine = _offline(base, tree, wheels)
+    copy_source(tree / "root" / "popd")
+    text = (DOCS.parent / "README.rst").read_text(encoding="utf-8")
+    first, last = sections(text)["Set it up"].split("**Configuration.**")
+    tools = "apt-get install -y curl openssl\n"
+    machine.prefetch(tools)
+    with machine:
+        machine.run(f"{tools}cd /root/popd\n{plain_script(first)}")
+        machine.run(f"{MAIL}\n{MESSAGE}")
+        said = machine.run(plain_script(last))
+    if "\n1 28" not in said:
+        raise MachineError(f"the message is not there:\n{said}")
+
+
+def copy_source(tree: Path) -> None:
+    """Copy popd's source, and nothing that was made of it."""
+    ignore = shutil.ignore_patterns(".git", "build", ".venv*", "*.egg-info", "__pycache__")
+    shutil.copytree(DOCS.parent, tree, ignore=ignore)
+
+
+def _offline(base: Path, tree: Path, wheels: Path) -> Machine:
+    """Return a machine whose pip takes what it needs from its disk."""
+    machine = Machine(base, tree)
+    shutil.copytree(wheels, tree / "wheels")
+    (tree / "etc" / "pip.conf").write_text(
+        "[global]\nno-index = true\nfind-links = /wheels\n", encoding="ascii"
+    )
+    return machine
+
+
 def collect(wheels: Path) -> None:
     """Make a wheel of popd, and collect those that it needs, for the machine has no network."""
-    source = DOCS.parent
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     with tempfile.TemporaryDirectory() as copy:
         tree = Path(copy, "tree")
-        ignore = shutil.ignore_patterns(".git", "build", ".venv*", "*.egg-info", "__pycache__")
-        shutil.copytree(source, tree, ignore=ignore)
+        copy_source(tree)
         command = [*pip, "wheel", "--wheel-dir", str(wheels), str(tree), "setuptools", "wheel"]
         subprocess.run(command, check=True)
 
 
 def install(base: Path, tree: Path, wheels: Path) -> None:
     """Carry out the pages about installing, operating and upgrading."""
-    machine = Machine(base, tree)
-    shutil.copytree(wheels, tree / "wheels")
-    (tree / "etc" / "pip.conf").write_text(
-        "[global]\nno-index = true\nfind-links = /wheels\n", encoding="ascii"
-    )
+    machine = _offline(base, tree, wheels)
     steps = [
         script((DOCS / page).read_text(encoding="utf-8"))
         for page in ("install.rst", "operating.rst", "upgrading.rst")
@@ -124,7 +152,7 @@ def deliver(base: Path, tree: Path, section: str) -> None:
     steps = script(section)
     machine.prefetch(steps)
     with machine:
-        machine.run(MAILDIRS)
+        machine.run(f"useradd --system vmail\n{MAIL}")
         machine.run(steps)
         machine.run(SEND)
         content = machine.run("cat /srv/mail/example.org/ada/Maildir/new/*")
