@@ -1,6 +1,6 @@
 """Lets the clients of others fetch, keep and delete mail: ``python -m tests.clients [NAME...]``.
 
-Installs what they need, from Debian if this is root, and from npm; what cannot be had is skipped.
+Installs what they need, from Debian if this is root, from PyPI and npm; skips what cannot be had.
 A line says what came of each; if none is named, ``docs/clients.rst`` is written anew.
 """
 
@@ -56,8 +56,8 @@ def main() -> int:
     """Do it for those that are named, or for all; return the exit status."""
     names = sys.argv[1:]
     kinds = [kind for kind in KINDS if not names or kind.name in names or kind.program in names]
-    with tempfile.TemporaryDirectory(prefix="popd-npm-") as modules:
-        install(kinds, Path(modules))
+    with tempfile.TemporaryDirectory(prefix="popd-tools-") as tools:
+        install(kinds, Path(tools))
         rows = []
         for number, kind in enumerate(kinds):
             if missing := kind.missing():
@@ -76,10 +76,10 @@ def main() -> int:
     return 1 if any(row.failures for row in rows) else 0
 
 
-def install(kinds: Iterable[type[PopClient]], modules: Path) -> None:
+def install(kinds: Iterable[type[PopClient]], tools: Path) -> None:
     """Install what is missing, as far as it can be had.
 
-    :param modules: a directory for what comes from npm.
+    :param tools: a directory for what does not come from Debian.
     """
     absent = [kind for kind in kinds if kind.missing()]
     packages = sorted({package for kind in absent for package in kind.packages})
@@ -90,10 +90,13 @@ def install(kinds: Iterable[type[PopClient]], modules: Path) -> None:
             _quietly("apt-get", "install", "-qq", "-y", "--no-install-recommends", package)
     wanted = sorted({module for kind in absent for module in kind.modules})
     if wanted and shutil.which("npm"):
-        _quietly(
-            "npm", "install", "--silent", "--ignore-scripts", "--prefix", str(modules), *wanted
-        )
-        os.environ[NODE_MODULES] = str(modules / "node_modules")
+        _quietly("npm", "install", "--silent", "--ignore-scripts", "--prefix", str(tools), *wanted)
+        os.environ[NODE_MODULES] = str(tools / "node_modules")
+    wheels = sorted({wheel for kind in absent for wheel in kind.wheels})
+    if wheels:
+        _quietly(sys.executable, "-m", "venv", str(tools / "venv"))
+        _quietly(str(tools / "venv" / "bin" / "pip"), "install", "--quiet", *wheels)
+        os.environ["PATH"] += f"{os.pathsep}{tools / 'venv' / 'bin'}"
 
 
 def _quietly(*command: str) -> None:

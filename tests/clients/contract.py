@@ -70,6 +70,9 @@ class PopClient:
     packages: tuple[str, ...] = ()
     """The Debian packages with it."""
 
+    wheels: tuple[str, ...] = ()
+    """What of it is to be had from PyPI."""
+
     modules: tuple[str, ...] = ()
     """What of it is to be had from npm."""
 

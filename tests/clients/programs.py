@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.clients.contract import PopClient
 from tests.e2e.server import LIMIT, stored
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.clients.contract import Errand
 
 __all__ = ["PROGRAMS", "Curl", "Fdm", "Fetchmail", "Getmail", "Inc", "Movemail", "Mpop", "Pop3test"]
@@ -286,4 +286,30 @@ class Inc(PopClient):
         return self.new_files(folder / "inbox")
 
 
-PROGRAMS: Final = (Curl, Fetchmail, Mpop, Getmail, Pop3test, Fdm, Movemail, Inc)
+class CsPop3(PopClient):
+    """A downloader from PyPI, which sends many commands at a time."""
+
+    name, language, program = "cs-pop3", "Python", "pop3"
+    wheels = ("cs-pop3",)
+    ways = (True,)
+    remembers = False
+    remark = "knows no STLS"
+
+    def version(self) -> str:
+        """See `PopClient.version`: it is in the name of a directory beside it."""
+        root = Path(str(shutil.which(self.program))).parent.parent
+        (found,) = root.glob("lib/*/site-packages/cs_pop3-*.dist-info")
+        return found.name.removeprefix("cs_pop3-").removesuffix(".dist-info")
+
+    def fetch(self, errand: Errand) -> list[bytes]:
+        """See `PopClient.fetch`: without ``-n`` it deletes what it has."""
+        where = f"{errand.user}@localhost:{errand.port}"
+        private(self.home / ".netrc", f"machine {where} login - password {errand.password}\n")
+        self.run(
+            *("dl", *(("-n",) if errand.keep else ()), f"ssl:{where}", str(self.inbox)),
+            environment={"SSL_CERT_FILE": str(errand.ca)},
+        )
+        return self.new_files(self.inbox / "new") + self.new_files(self.inbox / "cur")
+
+
+PROGRAMS: Final = (Curl, Fetchmail, Mpop, Getmail, Pop3test, Fdm, Movemail, Inc, CsPop3)
