@@ -39,6 +39,12 @@ READ_AHEAD: Final = 4_096
 SLICE: Final = 64
 """Steps that are made for one client in a row before it is the others' turn."""
 
+_CROWD: Final = 32
+"""Clients in the middle of a slice from which on slices are `_SMALL`, so that a turn of all of them
+stays short for who has just come."""
+
+_SMALL: Final = 4
+
 _WORK_CHECK: Final = 60.0
 """Seconds between two looks whether a client is silent, while it is popd that is at work."""
 
@@ -216,17 +222,18 @@ class Connection(Protocol):
             return
         self._advancing = True
         try:
-            left = SLICE
+            left = share = SLICE if self._watch.in_line < _CROWD else _SMALL
             more: bool | None = True
             while left and (more := self._writable and not self.over and self.step()):
                 left -= 1
                 if not self.pending:
                     more = None
                     break
-            if left < SLICE:
+            if left < share:
                 self.active = self._clock.seconds()
             if not left:
-                self._clock.callLater(0, self.advance)
+                self._watch.in_line += 1
+                self._clock.callLater(0, self._next_turn)
             elif more is None and self._no_more_input:
                 self.end()
             self.flush()
@@ -237,6 +244,10 @@ class Connection(Protocol):
             reading = more is None or self.over or self.backlog <= READ_AHEAD
             if reading != self._reading:
                 self._throttle()
+
+    def _next_turn(self) -> None:
+        self._watch.in_line -= 1
+        self.advance()
 
     # What Twisted tells.
 

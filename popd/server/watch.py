@@ -34,6 +34,8 @@ class Watch:
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._slots: dict[int, set[Watched]] = {}
+        self.in_line = 0
+        """How many have more to do, and wait for their next turn."""
 
     def add(self, when: float, watched: Watched) -> int:
         """Call ``watched.check_time`` at *when*; return what `remove` wants to know.

@@ -668,6 +668,17 @@ class BackPressureTests(ServerCase):
         self.assertEqual(wire.value().count(b"+OK"), 10_000)
         self.assertEqual(wire.producerState, "producing")
 
+    def test_crowd(self) -> None:
+        """Where many have much to do, each does little in a turn, so that turns are short."""
+        clients = [self.connect() for _ in range(40)]
+        for protocol, _ in clients:
+            protocol.dataReceived(b"CAPA\r\n" * 200)
+        done = [wire.value().count(b"IMPLEMENTATION") for _, wire in clients]
+        self.assertEqual(done, [SLICE] * 32 + [4] * 8)
+        self.settle()
+        self.assertEqual({wire.value().count(b"IMPLEMENTATION") for _, wire in clients}, {200})
+        self.assertEqual(self.factory.watch.in_line, 0)
+
     def test_slow_disk(self) -> None:
         """Reading stops while the disk is slow and much is waiting, and goes on after it."""
         protocol, wire = self.log_in()
