@@ -237,6 +237,41 @@ def edge_dot(check: Check, member: str) -> None:
         same(session.message(b"RETR %d" % number), wire(message), f"message {number}")
 
 
+_MANY: Final = 300_000
+"""So many lines that a server surely reads them in pieces."""
+
+
+@rule("edge.dot.anywhere", "1939 3", mail=True)
+def edge_dot_anywhere(check: Check) -> None:
+    """Every line of a long message that is a dot is stuffed, whatever pieces the server reads it
+    in.
+
+    As around the sizes that are usual: at the beginning of each piece there is a dot.
+    """
+    for first in (b"", b"x\n", b"\n"):
+        stored = first + b".\n" * _MANY
+        session = check.log_in(stored)
+        same(session.message(b"RETR 1"), wire(stored))
+        session.ok(b"DELE 1")
+        session.quit()
+
+
+@rule("edge.crlf.anywhere", "1939 3", mail=True)
+def edge_crlf_anywhere(check: Check) -> None:
+    """Every CRLF of a long message is one line end, whatever pieces the server reads it in.
+
+    As around the sizes that are usual: some piece ends between CR and LF.
+    """
+    for first in (b"", b"x"):
+        stored = first + b"\r\n" * _MANY
+        session = check.log_in(stored)
+        size = session.sizes()[1]
+        same(session.message(b"RETR 1"), stored)
+        need(size == len(stored), f"LIST says {size} of {len(stored)} octets")
+        session.ok(b"DELE 1")
+        session.quit()
+
+
 @rules(
     "edge.crlf",
     {str(size): f"around octet {size:,}" for size in _EDGES},

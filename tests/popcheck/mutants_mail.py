@@ -282,7 +282,10 @@ def _head_in_pieces(size: int) -> type[Session]:
     return mutant(head=head)
 
 
-EDGES: dict[str, Any] = {}
+EDGES: dict[str, Any] = {
+    "edge.dot.anywhere": _piecewise(14_336),
+    "edge.crlf.anywhere": mutant(chunk=14_336),
+}
 for edge in (1024, 4096, 8192, 16_384, 32_768, 65_536, 131_072):
     EDGES[f"edge.dot.{edge}"] = _piecewise(edge)
     EDGES[f"edge.crlf.{edge}"] = mutant(chunk=edge)

@@ -254,8 +254,8 @@ PEERS: dict[str, Callable[[str], AbstractContextManager[Peer]]] = {
 }
 
 
-def check(peer: Peer) -> dict[str, Any]:
-    """Run popcheck; return what is kept of its report."""
+def check(peer: Peer, *options: str) -> dict[str, Any]:
+    """Run popcheck, with these options; return what is kept of its report."""
     command = shutil.which("popcheck", path=str(Path(sys.executable).parent)) or "popcheck"
     ran = subprocess.run(
         [
@@ -268,7 +268,7 @@ def check(peer: Peer) -> dict[str, Any]:
                 "--slow",
             ),
             *("--user", peer.user, "--password", peer.password, "--cafile", str(peer.authorities)),
-            *("--maildir", str(peer.maildir), "--erase-maildir"),
+            *("--maildir", str(peer.maildir), "--erase-maildir", *options),
         ],
         stdout=subprocess.PIPE,
         check=False,
@@ -286,12 +286,17 @@ def check(peer: Peer) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Check the servers that the command line names."""
+    """Check the servers that the command line names; with ``--only=RULE`` only some rules."""
+    options = [argument for argument in sys.argv[1:] if argument.startswith("--")]
     for argument in sys.argv[1:]:
+        if argument in options:
+            continue
         name, _, tree = argument.partition("=")
         with PEERS[name](tree) as peer:
-            report = check(peer)
+            report = check(peer, *options)
         kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+        if options:
+            report["results"] = {**kept[name]["results"], **report["results"]}
         kept[name] = report
         text = json.dumps(kept, indent=0, sort_keys=True, ensure_ascii=False)
         RESULTS.write_text(text + "\n", encoding="utf-8")
