@@ -58,7 +58,7 @@ def same_after_log_in(check: Check) -> None:
     """
     before = set(_tags(_lines(check.open()))) - {b"STLS"}
     after = set(_tags(_lines(check.log_in())))
-    need(before <= after, f"missing after log-in: {b' '.join(before - after)!r}")
+    need(before <= after, f"missing after log-in: {b' '.join(sorted(before - after))!r}")
 
 
 @rule("capa.sasl-after-log-in", "5034 3")
@@ -102,7 +102,7 @@ def once_each(check: Check) -> None:
     """
     tags = _tags(_lines(check.open()))
     twice = {tag for tag in tags if tags.count(tag) > 1}
-    need(not twice, f"twice: {b' '.join(twice)!r}")
+    need(not twice, f"twice: {b' '.join(sorted(twice))!r}")
 
 
 @rule("capa.registered", "2449 7")
@@ -112,7 +112,7 @@ def registered(check: Check) -> None:
     RFC 2449 has new ones defined in an RFC, and none that begins with X.
     """
     unknown = set(_tags(_lines(check.open()))) - _REGISTERED
-    need(not unknown, f"not registered: {b' '.join(unknown)!r}")
+    need(not unknown, f"not registered: {b' '.join(sorted(unknown))!r}")
 
 
 @rule("capa.argument", "2449 5")

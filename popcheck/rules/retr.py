@@ -248,7 +248,7 @@ def edge_dot_anywhere(check: Check) -> None:
 
     As around the sizes that are usual: at the beginning of each piece there is a dot.
     """
-    for first in (b"", b"x\n", b"\n"):
+    for first in (b"x\n", b"\n"):
         stored = first + b".\n" * _MANY
         session = check.log_in(stored)
         same(session.message(b"RETR 1"), wire(stored))
