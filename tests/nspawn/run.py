@@ -41,6 +41,7 @@ NSPAWN: Final = (
     # Without a systemd out here, which would want to know of it.
     *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit"),
     *("--private-network", "--machine", MACHINE),
+    "--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self",
 )
 
 ALONE: Final = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
