@@ -20,6 +20,7 @@ SYSTEM: Final = (
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime"),
     *("/etc/ssl", "/etc/pki", "/etc/ca-certificates", "/etc/crypto-policies"),
     *("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf"),
+    *("/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf"),
     *("/etc/services", "/etc/protocols", "/etc/passwd", "/etc/group"),
 )
 """What libraries read: code, zones, authorities, and how names are looked up."""
