@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.load.soak import growth, soak
+from tests.load.holdings import growth
+from tests.load.soak import soak
 
 SECONDS = 5.0
 
