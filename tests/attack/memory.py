@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
-from statistics import quantiles
+from statistics import median, quantiles
 from typing import TYPE_CHECKING, Final
 
 from tests.attack.crowd import KINDS, Crowd, user
@@ -156,6 +156,10 @@ def p99(times: list[float]) -> float:
     return quantiles(times, n=100)[-1]
 
 
+def _told(times: list[float]) -> str:
+    return f"{1e3 * median(times):.1f} ms, 99th percentile {1e3 * p99(times):.1f} ms"
+
+
 def together(site: Site, count: int, seconds: float = 20) -> bool:
     """Have *count* attackers of all kinds attack at once; say what it was like.
 
@@ -180,10 +184,8 @@ def together(site: Site, count: int, seconds: float = 20) -> bool:
         taken = memory(server) - before
         print(
             f"{each * len(KINDS)} attackers of {len(KINDS)} kinds, of whom {left} were not thrown"
-            f" out: {taken / MB:.0f} MB together; log-in, 99th percentile:"
-            f" {1e3 * p99(quiet):.1f} ms before ({len(quiet)} log-ins),"
-            f" {1e3 * p99(arriving):.1f} ms while they come ({len(arriving)}),"
-            f" {1e3 * p99(loud):.1f} ms when they are there ({len(loud)})",
+            f" out: {taken / MB:.0f} MB together; log-ins before: {_told(quiet)}; while they come:"
+            f" {_told(arriving)}; when they are there: {_told(loud)}",
             flush=True,
         )
         return taken <= 256 * MB and p99(loud) <= 2 * p99(quiet)
