@@ -20,9 +20,9 @@ class MemoryTests(ServerCase):
 
     def test_cost(self) -> None:
         """Some attackers of each kind stay within their bounds."""
-        cost = memory.mixed(self.server, 8, 2)
+        cost = memory.mixed(self.server, 5, 1.5)
         self.assertLessEqual(cost.octets, cost.limit, str(cost))
-        self.assertGreater(cost.sent, 8 * 262_144, str(cost))
+        self.assertGreater(cost.sent, 5 * 262_144, str(cost))
 
 
 class IdleTests(ServerCase):
@@ -48,7 +48,7 @@ class ChurnTests(ServerCase):
 
     def test_churn(self) -> None:
         """Connections that end in any way, some hundreds of them."""
-        self.flat(churn.churn(self.server, 900))
+        self.flat(churn.churn(self.server, 750))
 
     def test_names(self) -> None:
         """So it is with names of hosts that are asked for."""
@@ -57,7 +57,7 @@ class ChurnTests(ServerCase):
         pem = self.site.certificate.read_bytes() + self.site.private_key.read_bytes()
         (names / "localhost.pem").write_bytes(pem)
         self.server = self.start(*self.options, "--certificate-dir", str(names))
-        self.flat(churn.random_names(self.server, 600))
+        self.flat(churn.random_names(self.server, 550))
 
 
 class AdversaryTests(SynchronousTestCase):
