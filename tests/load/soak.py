@@ -391,7 +391,10 @@ def page(outcome: Outcome) -> str:
             "MiB of memory, after the first third and at the end",
             f"{_mib(outcome.warm.memory)}, {_mib(after.memory)}",
         ),
-        ("growth of memory since then, MiB an hour", _mib(outcome.growth)),
+        (
+            "growth of memory since then, MiB an hour (the goal is less than 1)",
+            _mib(outcome.growth),
+        ),
         ("of that in tables of fixed size, which all processes share", _mib(outcome.tables_growth)),
     )
     return PAGE.format(
