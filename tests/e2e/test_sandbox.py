@@ -136,7 +136,7 @@ class SandboxCase(ServerCase):
             ("read", "/etc/hostname"),
             ("list", "/root"),
             ("list", "/"),
-            ("make", "/var/tmp/popd-was-here"),  # noqa: S108 - it should not get there
+            ("make", f"/var/tmp/popd-{os.getpid()}"),  # noqa: S108 - it should not get there
             ("append", self.passwords),
             ("append", self.config),
             ("make", self.etc / "new"),
