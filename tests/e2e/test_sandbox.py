@@ -319,10 +319,13 @@ class MountTests(SandboxCase):
 
     def test_mounted(self) -> None:
         """Workers that cannot reach it are replaced."""
+        before = set(self.processes())
         self.mount("mount", "--bind", str(self.site.mail), str(self.site.mail))
         self.addCleanup(subprocess.run, ["umount", "-l", str(self.site.mail)], check=False)
         until(lambda: "something was mounted" in self.server.log, "the mount is not noticed")
         until(lambda: "Reloaded" in self.server.log, "it is not reloaded")
+        pid = self.server.process.pid
+        until(lambda: not before & children(pid), "the old workers stay")
         self.logged_in().expect(b"QUIT")
 
 
