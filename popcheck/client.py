@@ -10,7 +10,7 @@ import struct
 import time
 from typing import Final
 
-from popcheck.rule import Failed
+from popcheck.rule import Failed, Silent
 
 __all__ = ["Connection", "shown", "unstuffed"]
 
@@ -68,7 +68,7 @@ class Connection:
         try:
             data = self.socket.recv(1 << 18)
         except TimeoutError:
-            raise Failed(f"no reply within {self.timeout:g} seconds") from None
+            raise Silent(f"no reply within {self.timeout:g} seconds") from None
         except (ConnectionError, ssl.SSLError):
             return False
         self._buffer += data

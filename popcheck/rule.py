@@ -20,6 +20,7 @@ __all__ = [
     "Failed",
     "Level",
     "Rule",
+    "Silent",
     "Skipped",
     "rule",
     "rules",
@@ -42,6 +43,10 @@ MUST, SHOULD, ROBUST = Level
 
 class Failed(Exception):  # noqa: N818 - what became of a rule
     """The server does not keep to the rule.  The text says what it did, in a line."""
+
+
+class Silent(Failed):
+    """The server neither replies nor closes the connection."""
 
 
 class Skipped(Exception):  # noqa: N818 - likewise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from popcheck.check import MAIL, need, same, wire
 from popcheck.client import shown, unstuffed
-from popcheck.rule import MUST, ROBUST, SHOULD, Failed, Skipped, rule, rules
+from popcheck.rule import MUST, ROBUST, SHOULD, Failed, Silent, Skipped, rule, rules
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -244,6 +244,8 @@ def cut_while_sent(check: Check) -> None:
     session.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
     try:
         got = session.body()
+    except Silent:
+        raise
     except (Failed, OSError):
         return
     if len(got) == len(wire(_BIG)):
