@@ -137,10 +137,10 @@ class Desk:
     def _sessions(self, about: Any) -> list[dict[str, Any]]:
         about = about or {}
         last = age_of(about.get("after") or "")
-        now = self.factory.clock.seconds()
+        now, at = self.factory.clock.seconds(), time.time()  # the clock is a steady one
         subject = about.get("subject")
         rows = (
-            _session(protocol, now)
+            _session(protocol, now, at)
             for protocol in self.factory.visits
             if age_of(protocol.visit.ident) > last
             and (not subject or self._is_about(protocol, subject))
@@ -205,7 +205,7 @@ def age_of(ident: str) -> tuple[str, int]:
     return prefix, int(number) if number.isdecimal() and len(number) < len(str(1 << 64)) else 0
 
 
-def _session(protocol: POP3Protocol, now: float) -> dict[str, Any]:
+def _session(protocol: POP3Protocol, now: float, at: float) -> dict[str, Any]:
     visit = protocol.visit
     return {
         "ident": visit.ident,
@@ -214,7 +214,7 @@ def _session(protocol: POP3Protocol, now: float) -> dict[str, Any]:
         "state": _state(protocol),
         "tls": visit.tls,
         "mechanism": visit.mechanism,
-        "since": visit.begun,
+        "since": round(at - (now - visit.begun), 3),
         "idle": max(0.0, round(now - protocol.active, 3)),
         "messages": visit.messages,
         "octets": visit.octets,
