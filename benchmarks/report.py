@@ -79,7 +79,9 @@ class Results:
     def ratio(self, row: str) -> float | None:
         """Return how many times popd's cost Dovecot's is, by the medians."""
         popd, dovecot = self.costs(row, "popd"), self.costs(row, "Dovecot")
-        return median(dovecot) / median(popd) if popd and dovecot else None
+        if not popd or not dovecot or median(popd) <= 0:  # a few clients may take no memory
+            return None
+        return median(dovecot) / median(popd)
 
     def rate(self, row: str, server: str) -> float:
         """Return the median of the sessions a second."""

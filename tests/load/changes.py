@@ -25,8 +25,10 @@ from typing import Any
 from tests.e2e.server import Client, Site
 
 CLIENTS = 8
-PAUSE = 0.7
-"""Seconds between two changes."""
+PAUSE = 1.2
+"""Seconds between two reloads."""
+LONG_PAUSE = 3.0
+"""Seconds between two restarts, of which each takes one or two in which nobody is served."""
 USERS = 10
 """Whose mail a client fetches, by turns."""
 MESSAGES = 500
@@ -126,7 +128,7 @@ class Load:
         self.unsure: Counter[str] = Counter()
         self.users = [f"user{number}" for number in range(CLIENTS * USERS)]
         self._threads = [
-            threading.Thread(target=self._run, args=(self.users[client::CLIENTS], client % 2 == 0))
+            threading.Thread(target=self._run, args=(self.users[client::CLIENTS], client % 4 == 0))
             for client in range(CLIENTS)
         ]
 
@@ -197,7 +199,7 @@ def main() -> int:
             outcomes = [
                 _measured(load, "reloads", reloads, popd.reload),
                 _measured(load, "reloads of code", of_code, popd.reload_code),
-                _measured(load, "restarts", restarts, popd.restart),
+                _measured(load, "restarts", restarts, popd.restart, LONG_PAUSE),
             ]
         popd.stop()
         lost = 0
@@ -211,11 +213,11 @@ def main() -> int:
         return 1 if lost or away or harm else 0
 
 
-def _measured(load: Load, what: str, times: int, change: Any) -> Counter[str]:
+def _measured(load: Load, what: str, times: int, change: Any, pause: float = PAUSE) -> Counter[str]:
     before, begun = load.counts.copy(), time.monotonic()
     for _ in range(times):
         change()
-        time.sleep(PAUSE)
+        time.sleep(pause)
     seconds = time.monotonic() - begun
     counts = load.counts - before
     print(
