@@ -7,41 +7,32 @@ import ssl
 import threading
 import time
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import trustme
 
+from tests.e2e.crowd import Crowd
 from tests.e2e.server import Client, RunningServer, ServerCase, until
 
 
-class Load:
+class Load(Crowd):
     """Clients that come one after the other, in two threads; a context manager.
 
     :param case: whose server they come to.
     """
 
     def __init__(self, case: ServerCase) -> None:
+        super().__init__()
         self._server = case.server
         self._context = case.site.client_context()
-        self._stop = threading.Event()
         self.done = 0
         self.problems: list[str] = []
-        self._threads = [
+        self.threads = [
             threading.Thread(target=self._run, args=(user,)) for user in ("alice", "bob")
         ]
 
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
     def _run(self, user: str) -> None:
-        while not self._stop.is_set():
+        while not self.stop.is_set():
             try:
                 with Client(self._server.tls_port, self._context) as client:
                     client.log_in(user)

@@ -22,6 +22,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.crowd import Crowd
 from tests.e2e.server import Client, Site
 
 CLIENTS = 8
@@ -116,37 +117,27 @@ class Popd:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
 
-class Load:
+class Load(Crowd):
     """Clients that come without a pause, each for some users of its own."""
 
     def __init__(self, popd: Popd) -> None:
+        super().__init__()
         self._popd = popd
-        self._stop = threading.Event()
         self.counts: Counter[str] = Counter()
         self.problems: list[str] = []
         self.deleted: Counter[str] = Counter()
         self.unsure: Counter[str] = Counter()
         self.users = [f"user{number}" for number in range(CLIENTS * USERS)]
-        self._threads = [
+        self.threads = [
             threading.Thread(target=self._run, args=(self.users[client::CLIENTS], client % 4 == 0))
             for client in range(CLIENTS)
         ]
-
-    def __enter__(self) -> Load:  # noqa: PYI034 - nobody derives from it
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
     def _run(self, users: list[str], tls: bool) -> None:
         context = self._popd.site.client_context() if tls else None
         port = self._popd.tls_port if tls else self._popd.port
         turn = 0
-        while not self._stop.is_set():
+        while not self.stop.is_set():
             turn += 1
             user = users[turn % USERS]
             asked = let_in = False

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from popd.server.connection import LINGER
+from tests.e2e.crowd import Crowd
 from tests.e2e.server import Client, RunningServer, Site, until
 from tests.load.holdings import WORKERS, Holdings, Watched, growth
 
@@ -125,7 +126,7 @@ class Ledger:
             return self.wrong
 
 
-class Load:
+class Load(Crowd):
     """All who do something, each in a thread.
 
     :param size: how many clients there are of each kind.
@@ -133,10 +134,10 @@ class Load:
     """
 
     def __init__(self, site: Site, server: RunningServer, size: int, kept: int) -> None:
+        super().__init__()
         self.ledger = Ledger()
         self._site, self._server, self._kept = site, server, kept
         self._context = site.client_context()
-        self._stop = threading.Event()
         self.deleting = [f"deletes{number}" for number in range(3 * size)]
         self.keeping = [f"keeps{number}" for number in range(3 * size)]
         for user in (*self.deleting, *self.keeping):
@@ -153,17 +154,7 @@ class Load:
             (self._delivers, DELIVERY),
             (self._flags, DELIVERY),
         ]
-        self._threads = [threading.Thread(target=self._repeat, args=job) for job in jobs]
-
-    def __enter__(self) -> Load:  # noqa: PYI034 - nobody derives from it
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        self.threads = [threading.Thread(target=self._repeat, args=job) for job in jobs]
 
     def drain(self) -> None:
         """Fetch all that is left, and see that then there is nothing."""
@@ -179,7 +170,7 @@ class Load:
                 self.ledger.wrong.append(f"{user} still has mail")
 
     def _repeat(self, job: Callable[[], None], pause: float) -> None:
-        while not self._stop.wait(random.expovariate(1 / pause)):
+        while not self.stop.wait(random.expovariate(1 / pause)):
             try:
                 job()
             except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
